@@ -167,6 +167,18 @@ struct cpu {
 	bool raised_has_error;
 	uint32_t raised_error;
 
+	/* The loop (run.c): whether TF was set when the instruction that runs began (what
+	 * debug_after_insn must go by), a store hit the block that runs, an event is being
+	 * delivered, how many instructions may still be retired. */
+	bool step_tf, block_hit, delivering;
+	uint64_t retire_limit;
+	_Atomic bool intr_line;
+	_Atomic bool in_loop;       /* may touch guest memory: others must wait for its answer */
+	_Atomic uint64_t sync_seen; /* the last broadcast (smc.c) it has answered */
+	uint64_t generation[2];     /* of translations: [0] ordinary, [1] global pages */
+	struct cpu_tlb *tlb_class;  /* the real entries where `tlb` is the one that never hits */
+	unsigned index;             /* in the system's list */
+
 	struct cpu_system *system;
 	struct cpu_cache *cache;
 	struct cpu_tlb *tlb_sets;
@@ -200,7 +212,23 @@ static inline uint64_t op_offset(const struct cpu *cpu, const struct op *op)
 				       : (uint16_t)offset;
 }
 
-/* --- Registers and flags --- */
+/* --- Calls out of the processor: use these and never cpu->bus->... directly. They park the FPU,
+ * and while they are outside other threads need not wait for this processor. --- */
+uint64_t bus_mmio_read(struct cpu *cpu, uint64_t gpa, unsigned size);
+void bus_mmio_write(struct cpu *cpu, uint64_t gpa, uint64_t value, unsigned size);
+uint32_t bus_port_read(struct cpu *cpu, uint16_t port, unsigned size);
+void bus_port_write(struct cpu *cpu, uint16_t port, uint32_t value, unsigned size);
+/* Around any other bus call (MSRs, TPR, hypercall, interrupt_ack). */
+void bus_begin(struct cpu *cpu);
+void bus_end(struct cpu *cpu);
+
+/* --- REP ---
+ * After an iteration that has been committed and is not the last: counts it as retired; true when
+ * the handler must leave now, with cpu->rip set to op_rip(cpu, op), so that interrupts, debug traps
+ * and the budget are looked at. The handlers are OP_END. */
+bool rep_pause(struct cpu *cpu);
+
+/* --- Registers and flags (regs.c) --- */
 uint64_t reg_get(const struct cpu *cpu, unsigned reg, unsigned size); /* size 1 wants reg8_get */
 void reg_set(struct cpu *cpu, unsigned reg, unsigned size, uint64_t value);
 uint8_t reg8_get(const struct cpu *cpu, const struct op *op,
@@ -258,7 +286,8 @@ bool page_probe(struct cpu *cpu, uint64_t linear, struct walk_result *result);
 
 /* --- Mode ---
  * Recomputes cpl-dependent TLB choice, code_size, paging and the mode key after CS, SS, CR0, CR3,
- * CR4, EFER, RFLAGS.VM/AC/TF or DR7 have changed. Callers run in OP_END handlers. */
+ * CR4, EFER, RFLAGS.VM/AC/TF or DR7 have changed (mode.c; cpu_set_rflags calls it by itself).
+ * Callers run in OP_END handlers. */
 void cpu_mode_changed(struct cpu *cpu);
 
 /* --- Events (except.c) ---
