@@ -161,6 +161,9 @@ struct cpu {
 	 * always here. While cpu_run is in the loop the host's MXCSR holds the guest's. */
 	_Alignas(64) uint8_t fxsave[512];
 	bool fpu_live;
+	bool fpu_fast;   /* fpu_live, and all x87 exceptions are masked */
+	bool mmx_live;   /* MMX state: TOP is 0, all tags valid; the host's x87 unit is scratch */
+	bool fpu_inside; /* between fpu_enter and fpu_leave */
 
 	sigjmp_buf unwind; /* cpu_raise lands here, in cpu_run */
 	uint8_t raised_vector;

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/* The packed integer instructions that exist on MMX registers (no prefix) and on XMM registers
+ * (prefix 66) alike: name, map, opcode. */
+#define PACKED(X)                                                                                  \
+	X(punpcklbw, MAP_0F, 0x60)                                                                 \
+	X(punpcklwd, MAP_0F, 0x61)                                                                 \
+	X(punpckldq, MAP_0F, 0x62)                                                                 \
+	X(packsswb, MAP_0F, 0x63)                                                                  \
+	X(pcmpgtb, MAP_0F, 0x64)                                                                   \
+	X(pcmpgtw, MAP_0F, 0x65)                                                                   \
+	X(pcmpgtd, MAP_0F, 0x66)                                                                   \
+	X(packuswb, MAP_0F, 0x67)                                                                  \
+	X(punpckhbw, MAP_0F, 0x68)                                                                 \
+	X(punpckhwd, MAP_0F, 0x69)                                                                 \
+	X(punpckhdq, MAP_0F, 0x6a)                                                                 \
+	X(packssdw, MAP_0F, 0x6b)                                                                  \
+	X(pcmpeqb, MAP_0F, 0x74)                                                                   \
+	X(pcmpeqw, MAP_0F, 0x75)                                                                   \
+	X(pcmpeqd, MAP_0F, 0x76)                                                                   \
+	X(psrlw, MAP_0F, 0xd1)                                                                     \
+	X(psrld, MAP_0F, 0xd2)                                                                     \
+	X(psrlq, MAP_0F, 0xd3)                                                                     \
+	X(paddq, MAP_0F, 0xd4)                                                                     \
+	X(pmullw, MAP_0F, 0xd5)                                                                    \
+	X(psubusb, MAP_0F, 0xd8)                                                                   \
+	X(psubusw, MAP_0F, 0xd9)                                                                   \
+	X(pminub, MAP_0F, 0xda)                                                                    \
+	X(pand, MAP_0F, 0xdb)                                                                      \
+	X(paddusb, MAP_0F, 0xdc)                                                                   \
+	X(paddusw, MAP_0F, 0xdd)                                                                   \
+	X(pmaxub, MAP_0F, 0xde)                                                                    \
+	X(pandn, MAP_0F, 0xdf)                                                                     \
+	X(pavgb, MAP_0F, 0xe0)                                                                     \
+	X(psraw, MAP_0F, 0xe1)                                                                     \
+	X(psrad, MAP_0F, 0xe2)                                                                     \
+	X(pavgw, MAP_0F, 0xe3)                                                                     \
+	X(pmulhuw, MAP_0F, 0xe4)                                                                   \
+	X(pmulhw, MAP_0F, 0xe5)                                                                    \
+	X(psubsb, MAP_0F, 0xe8)                                                                    \
+	X(psubsw, MAP_0F, 0xe9)                                                                    \
+	X(pminsw, MAP_0F, 0xea)                                                                    \
+	X(por, MAP_0F, 0xeb)                                                                       \
+	X(paddsb, MAP_0F, 0xec)                                                                    \
+	X(paddsw, MAP_0F, 0xed)                                                                    \
+	X(pmaxsw, MAP_0F, 0xee)                                                                    \
+	X(pxor, MAP_0F, 0xef)                                                                      \
+	X(psllw, MAP_0F, 0xf1)                                                                     \
+	X(pslld, MAP_0F, 0xf2)                                                                     \
+	X(psllq, MAP_0F, 0xf3)                                                                     \
+	X(pmuludq, MAP_0F, 0xf4)                                                                   \
+	X(pmaddwd, MAP_0F, 0xf5)                                                                   \
+	X(psadbw, MAP_0F, 0xf6)                                                                    \
+	X(psubb, MAP_0F, 0xf8)                                                                     \
+	X(psubw, MAP_0F, 0xf9)                                                                     \
+	X(psubd, MAP_0F, 0xfa)                                                                     \
+	X(psubq, MAP_0F, 0xfb)                                                                     \
+	X(paddb, MAP_0F, 0xfc)                                                                     \
+	X(paddw, MAP_0F, 0xfd)                                                                     \
+	X(paddd, MAP_0F, 0xfe)                                                                     \
+	X(pshufb, MAP_0F38, 0x00)                                                                  \
+	X(phaddw, MAP_0F38, 0x01)                                                                  \
+	X(phaddd, MAP_0F38, 0x02)                                                                  \
+	X(phaddsw, MAP_0F38, 0x03)                                                                 \
+	X(pmaddubsw, MAP_0F38, 0x04)                                                               \
+	X(phsubw, MAP_0F38, 0x05)                                                                  \
+	X(phsubd, MAP_0F38, 0x06)                                                                  \
+	X(phsubsw, MAP_0F38, 0x07)                                                                 \
+	X(psignb, MAP_0F38, 0x08)                                                                  \
+	X(psignw, MAP_0F38, 0x09)                                                                  \
+	X(psignd, MAP_0F38, 0x0a)                                                                  \
+	X(pmulhrsw, MAP_0F38, 0x0b)                                                                \
+	X(pabsb, MAP_0F38, 0x1c)                                                                   \
+	X(pabsw, MAP_0F38, 0x1d)                                                                   \
+	X(pabsd, MAP_0F38, 0x1e)
