@@ -151,6 +151,8 @@ struct cpu {
 	struct cpu_table gdtr, idtr;
 	uint64_t dr[4], dr6, dr7;
 	uint64_t pending_debug; /* DR6 bits of traps to be raised after this instruction */
+	bool pdpte_loaded; /* pdpte[] holds what CR3 points to (PAE paging without long mode) */
+	uint64_t pdpte[4];
 	struct cpu_msrs msr;
 	struct cpu_event event; /* recognised, delivery not finished */
 	int64_t tsc_offset;
