@@ -2,6 +2,8 @@
 /* Shared pieces of the block tests. */
 #include "common.h"
 
+#include <errno.h>
+
 #include <string.h>
 
 static char *folder;
@@ -120,4 +122,88 @@ void fill_pattern(uint8_t *buffer, uint64_t offset, size_t length, uint32_t seed
 
 		buffer[i] = (uint8_t)(x >> 32) | 1;
 	}
+}
+
+void store_init(struct store *s, const char *path)
+{
+	GError *error = NULL;
+	char *data;
+	gsize length;
+
+	memset(s, 0, sizeof(*s));
+	g_file_get_contents(path, &data, &length, &error);
+	g_assert_no_error(error);
+	s->bytes = g_byte_array_new_take((guint8 *)data, length);
+	s->context = g_main_context_new();
+}
+
+void store_fini(struct store *s)
+{
+	g_byte_array_unref(s->bytes);
+	if (s->log)
+		g_array_unref(s->log);
+	g_main_context_unref(s->context);
+}
+
+static struct block_file *store_file(void *opaque, const char *path,
+				     const struct block_file_mode *mode, GError **error)
+{
+	struct store *s = opaque;
+	struct block_file *memory =
+		block_file_new_memory(path, s->bytes->data, s->bytes->len, 256 << 20);
+
+	s->debug = block_file_new_debug(memory);
+	block_file_debug_record(s->debug);
+	return s->debug;
+}
+
+struct block *store_open(struct store *s, bool discard, GError **error)
+{
+	struct block_options options = {
+		.file = "store", .format = "qcow2", .discard = discard, .context = s->context};
+	struct image_env env = {.file = store_file, .file_opaque = s, .discard = discard};
+	struct block *b = block_open_env(&options, &env, error);
+
+	g_clear_pointer(&s->log, g_array_unref);
+	if (b)
+		s->log = g_array_ref(block_file_debug_log(s->debug));
+	return b;
+}
+
+static void bytes_reach(GByteArray *bytes, uint64_t end)
+{
+	guint old = bytes->len;
+
+	if (end <= old)
+		return;
+	g_byte_array_set_size(bytes, (guint)end);
+	memset(bytes->data + old, 0, (size_t)end - old);
+}
+
+void store_apply(GByteArray *bytes, const struct debug_event *event, size_t from, size_t to)
+{
+	if (event->op == DEBUG_WRITE) {
+		bytes_reach(bytes, event->offset + to);
+		memcpy(bytes->data + event->offset + from, event->data + from, to - from);
+	} else if (event->op == DEBUG_ZERO && event->offset + from < bytes->len) {
+		to = MIN(to, bytes->len - event->offset);
+		memset(bytes->data + event->offset + from, 0, to - from);
+	} else if (event->op == DEBUG_TRUNCATE && event->offset > bytes->len) {
+		bytes_reach(bytes, event->offset);
+	} else if (event->op == DEBUG_TRUNCATE) {
+		g_byte_array_set_size(bytes, (guint)event->offset);
+	}
+}
+
+int store_close(struct store *s, struct block *b)
+{
+	int r = block_close(b);
+
+	for (unsigned i = 0; i < s->log->len; i++) {
+		const struct debug_event *event = &g_array_index(s->log, struct debug_event, i);
+
+		store_apply(s->bytes, event, 0, event->length);
+	}
+	s->debug = NULL;
+	return r;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block/block.h"
+#include "block/file-debug.h"
 #include "block/image.h"
 
 /* What the block tests share: a scratch folder, QEMU's tools as an independent judge, and waiting.
@@ -32,3 +33,21 @@ void open_fails(const struct block_options *options, const char *words);
 
 /* Deterministic filling: byte i of the disk under @seed. */
 void fill_pattern(uint8_t *buffer, uint64_t offset, size_t length, uint32_t seed);
+
+/* An image kept in memory over a recording, failing file, so that tests can see every write and
+ * open what a power cut would leave. */
+struct store {
+	GByteArray *bytes;        /* what the next open begins with */
+	struct block_file *debug; /* while open */
+	GArray *log;              /* of struct debug_event, since the last store_open */
+	GMainContext *context;
+};
+
+/* Takes the bytes of a file. */
+void store_init(struct store *s, const char *path);
+void store_fini(struct store *s);
+struct block *store_open(struct store *s, bool discard, GError **error);
+/* Closes and makes what was written the new bytes. Returns what block_close does. */
+int store_close(struct store *s, struct block *b);
+/* Carries out one event of the log on @bytes. */
+void store_apply(GByteArray *bytes, const struct debug_event *event, size_t from, size_t to);
