@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block/block.h"
+
 #include "block/file-debug.h"
 #include "block/image.h"
 
