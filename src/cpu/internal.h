@@ -25,6 +25,7 @@ enum cpu_request { /* bits of cpu->request, polled at each block end */
 		   REQ_SYNC =
 			   0x20, /* another thread wants TLB entries or blocks dropped, or a stop */
 		   REQ_DEBUG = 0x40, /* a debug trap waits to be raised after this instruction */
+		   REQ_COUNT = 0x80, /* cpu_run has a budget: come back after each block */
 };
 
 /* Vectors (SDM 3A, table 6-1). */
@@ -106,6 +107,16 @@ enum {
 
 enum { EFER_SCE = 0x1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
 
+/* Bits of cpu->mode above the code size (0, 1, 2). */
+enum {
+	MODE_STACK32 = 0x04, /* SS.B */
+	MODE_FLAT = 0x08,    /* no segment checks but for FS and GS */
+	MODE_USER = 0x10,
+	MODE_STEP = 0x20,  /* debugging: one instruction at a time */
+	MODE_WIDE = 0x40,  /* near branches cannot leave CS */
+	MODE_ALONE = 0x80, /* of blocks only: cut after one instruction */
+};
+
 /* Page-fault error code bits. */
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
 
@@ -120,7 +131,9 @@ struct walk_result {
 	uint64_t page_size; /* 4 KiB, 2 MiB, 4 MiB or 1 GiB */
 };
 
-struct cpu_tlb;   /* tlb.c */
+struct cpu_tlb;   /* mem.h */
+struct tlb_set;   /* mem.h */
+struct cpu_sync;  /* system.h */
 struct cpu_cache; /* block.c: decoded blocks */
 struct block;
 
@@ -175,18 +188,20 @@ struct cpu {
 	/* The loop (run.c): whether TF was set when the instruction that runs began (what
 	 * debug_after_insn must go by), a store hit the block that runs, an event is being
 	 * delivered, how many instructions may still be retired. */
-	bool step_tf, block_hit, delivering;
+	bool step_tf, block_hit, delivering, stopping, is_bsp;
 	uint64_t retire_limit;
 	_Atomic bool intr_line;
 	_Atomic bool in_loop;       /* may touch guest memory: others must wait for its answer */
 	_Atomic uint64_t sync_seen; /* the last broadcast (smc.c) it has answered */
+	uint64_t code_base;         /* of CS; 0 in 64-bit code */
 	uint64_t generation[2];     /* of translations: [0] ordinary, [1] global pages */
 	struct cpu_tlb *tlb_class;  /* the real entries where `tlb` is the one that never hits */
 	unsigned index;             /* in the system's list */
 
 	struct cpu_system *system;
 	struct cpu_cache *cache;
-	struct cpu_tlb *tlb_sets;
+	struct tlb_set *tlb_sets, *tlb_set; /* all, and the present one */
+	struct cpu_sync *sync;
 	struct cpu_model model;
 	const struct cpu_bus *bus;
 	void *opaque;
