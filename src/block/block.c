@@ -24,7 +24,7 @@
 
 enum {
 	RING_DEPTH = 128,
-	WORKERS = 8,
+	WORKERS = 4,
 	PARTS = 8,
 	INLINE_IOV = 4,
 	FAST_BYTES_MAX = 1 << 30,
@@ -202,7 +202,8 @@ static void leave_locked(struct block *b, struct request *r, int result)
 static void finish_locked(struct block *b, struct request *r, int result)
 {
 	leave_locked(b, r, result);
-	if (!b->finished.first)
+	/* The context's own thread looks at the list before it sleeps. */
+	if (!b->finished.first && !g_main_context_is_owner(b->context))
 		g_main_context_wakeup(b->context);
 	list_push(&b->finished, r);
 	start_waiting_locked(b);

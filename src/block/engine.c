@@ -16,7 +16,9 @@ struct engine *engine_new(unsigned depth)
 {
 	struct engine *e = g_new0(struct engine, 1);
 
-	if (io_uring_queue_init(depth, &e->ring, 0) < 0) {
+	/* Completions wait until we enter the kernel anyway; older kernels do not know the flag. */
+	if (io_uring_queue_init(depth, &e->ring, IORING_SETUP_COOP_TASKRUN) < 0 &&
+	    io_uring_queue_init(depth, &e->ring, 0) < 0) {
 		g_free(e);
 		return NULL;
 	}
