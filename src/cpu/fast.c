@@ -14,7 +14,8 @@ enum form { FORM_D, FORM_X, FORM_S, FORM_NONE };
 
 static enum form address_form(const struct op *op, uint32_t mode)
 {
-	if (!(mode & MODE_FLAT) || (op->code_size != 8 && op->segment >= SEG_FS))
+	if (!(mode & MODE_FLAT) ||
+	    (op->code_size != 8 && (op->segment >= SEG_FS || op->segment == SEG_CS)))
 		return FORM_NONE;
 	if (op->code_size != 8 || op->address_size != 8 || op->segment >= SEG_FS)
 		return FORM_S;

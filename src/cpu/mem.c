@@ -205,7 +205,8 @@ uint64_t mem_linear(struct cpu *cpu, unsigned segment, uint64_t offset, unsigned
 {
 	if (cpu->code_size == 8)
 		return segment >= SEG_FS ? cpu->seg[segment].base + offset : offset;
-	if ((cpu->mode & MODE_FLAT) && segment < SEG_FS && offset <= UINT64_C(0x100000000) - size)
+	if ((cpu->mode & MODE_FLAT) && segment < SEG_FS && segment != SEG_CS &&
+	    offset <= UINT64_C(0x100000000) - size)
 		return offset;
 	return seg_linear(cpu, segment, offset, size, access);
 }
