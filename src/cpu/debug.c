@@ -27,7 +27,7 @@ static unsigned length_of(const struct cpu *cpu, unsigned n)
 
 bool debug_armed(const struct cpu *cpu)
 {
-	return (cpu->rflags & (FL_TF | FL_RF)) || (cpu->dr7 & 0xff) || cpu->pending_debug;
+	return (cpu->rflags & FL_TF) || (cpu->dr7 & 0xff) || cpu->pending_debug;
 }
 
 /* Bits 0-3 say what the last exception was about; the others only ever gather. */

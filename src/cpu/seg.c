@@ -250,6 +250,8 @@ void seg_drop_privileged(struct cpu *cpu)
 		if (!conforming && ((seg->attr & SEG_DPL) >> SEG_DPL_SHIFT) < cpu->cpl)
 			seg_set_null(cpu, list[i], 0);
 	}
+	if (cpu->code_size != 8)
+		cpu_mode_changed(cpu);
 }
 
 /* --- Stacks --- */

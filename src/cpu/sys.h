@@ -57,7 +57,8 @@ static inline void need_cpl0(struct cpu *cpu)
 static inline void restart_at(struct cpu *cpu, uint64_t rip)
 {
 	cpu->rip = rip;
-	cpu->block_rip = rip - cpu->current->offset;
+	if (!cpu->delivering) /* else RIP itself is what counts */
+		cpu->block_rip = rip - cpu->current->offset;
 }
 
 /* --- Descriptors (seg.c) --- */

@@ -191,6 +191,8 @@ static void enter_new(struct cpu *cpu, const struct desc *desc, const struct tss
 		cpu->regs[i] = layout == &tss32 ? image->regs[i] : image->regs[i] | 0xffff0000;
 	cpu->dr7 &= ~UINT64_C(0x155); /* the local enables are per task */
 	cpu->cpl = eflags & FL_VM ? 3 : image->segment[SEG_CS] & 3;
+	if (!(cpu->dr7 & 0xff)) /* as in IRET */
+		eflags &= ~(uint32_t)FL_RF;
 	cpu_set_rflags(cpu, eflags, 0x3f7fd5);
 	if (layout == &tss32 && (cpu->cr0 & CR0_PG) && image->cr3 != cpu->cr3)
 		cpu_write_cr3(cpu, image->cr3);
