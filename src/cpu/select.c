@@ -624,7 +624,8 @@ void select_op(const struct insn *insn, struct op *op, struct op_info *info, uin
 	}
 	op->fn = s.fn;
 	op->size = s.size;
-	op->rm = s.rm;
+	if (!insn->has_modrm)
+		op->rm = s.rm;
 	if (s.fn == op_enter)
 		op->imm |= insn->imm2 << 16;
 	if (s.fn == op_mov_acc_offset || s.fn == op_mov_offset_acc)
