@@ -523,6 +523,7 @@ void vm_free(struct vm *vm)
 	g_cond_clear(&vm->run_cond);
 	g_mutex_clear(&vm->run_mutex);
 	g_mutex_clear(&vm->lock);
+	g_free(vm->cpu_model);
 	g_free(vm->vcpus);
 	g_free(vm);
 }

@@ -100,6 +100,7 @@ struct vm {
 	 * are paused. */
 	bool (*switch_accel)(struct vm *vm, GError **error);
 	bool no_reboot; /* a guest's reset ends the machine instead */
+	void *cpu_model; /* the accelerators': accel_set_model */
 	GArray *listeners;
 };
 
