@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* lodge-vmm: one machine. `lodge-vmm --machine FD` reads the description (JSON) from the
+ * descriptor. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "vmm/board.h"
+#include "vmm/exit.h"
+
+enum { DESCRIPTION_MAX = 4 << 20 };
+
+struct process {
+	GMainLoop *loop;
+	struct board *board;
+	int status;
+};
+
+static struct json *read_description(int fd, GError **error)
+{
+	g_autoptr(GByteArray) text = g_byte_array_new();
+	uint8_t buffer[4096];
+	ssize_t n;
+	while ((n = read(fd, buffer, sizeof(buffer))) > 0 && text->len <= DESCRIPTION_MAX)
+		g_byte_array_append(text, buffer, (guint)n);
+	if (n < 0 || text->len > DESCRIPTION_MAX) {
+		error_set_errno(error, n < 0 ? errno : EFBIG,
+				"cannot read the machine description");
+		return NULL;
+	}
+	struct json *json = json_parse((const char *)text->data, text->len, error);
+	if (!json)
+		g_prefix_error(error, "the machine description is wrong: ");
+	return json;
+}
+
+static void end(struct process *process, int status)
+{
+	process->status = status;
+	g_main_loop_quit(process->loop);
+}
+
+static void on_event(void *opaque, enum vm_event_kind kind, const char *detail)
+{
+	struct process *process = opaque;
+	int exit_port = process->board->debug_exit_status;
+	switch (kind) {
+	case VM_EVENT_SHUTDOWN:
+		end(process, exit_port >= 0 ? exit_port : EXIT_GUEST_SHUTDOWN);
+		break;
+	case VM_EVENT_GUEST_PANICKED:
+		fprintf(stderr, "lodge-vmm: the guest has crashed (%s)\n", detail);
+		end(process, EXIT_GUEST_PANICKED);
+		break;
+	case VM_EVENT_ERROR:
+		fprintf(stderr, "lodge-vmm: %s\n", detail);
+		if (process->board->vm->state == RUN_INTERNAL_ERROR)
+			end(process, EXIT_MACHINE_FAILED);
+		break;
+	case VM_EVENT_HANDOVER:
+		fprintf(stderr, "lodge-vmm: %s\n", detail);
+		break;
+	default:
+		break;
+	}
+}
+
+static int run(const struct machine_config *config, GError **error)
+{
+	struct process process = {.loop = g_main_loop_new(NULL, FALSE)};
+	process.board = board_new(config, NULL, error);
+	if (!process.board) {
+		g_main_loop_unref(process.loop);
+		return EXIT_NOT_STARTED;
+	}
+	if (process.board->accel.reason)
+		fprintf(stderr, "lodge-vmm: accelerator %s: %s\n", process.board->accel.accel->name,
+			process.board->accel.reason);
+	vm_add_listener(process.board->vm, on_event, &process);
+	if (config->paused || vm_start(process.board->vm, error))
+		g_main_loop_run(process.loop);
+	else
+		process.status = EXIT_NOT_STARTED;
+	board_free(process.board);
+	g_main_loop_unref(process.loop);
+	return process.status;
+}
+
+int main(int argc, char **argv)
+{
+	g_autoptr(GError) error = NULL;
+	guint64 fd;
+	if (argc != 3 || strcmp(argv[1], "--machine") != 0 ||
+	    !g_ascii_string_to_unsigned(argv[2], 10, 0, INT_MAX, &fd, NULL)) {
+		fprintf(stderr,
+			"usage: lodge-vmm --machine FD\n"
+			"Reads a machine description from the descriptor; started by lodge and "
+			"lodged. To run a guest by hand use `lodge run`.\n");
+		return EXIT_NOT_STARTED;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_TIMERSLACK, 1);
+	struct json *json = read_description((int)fd, &error);
+	struct machine_config *config = json ? machine_config_parse(json, &error) : NULL;
+	json_free(json);
+	int status = config ? run(config, &error) : EXIT_NOT_STARTED;
+	if (config)
+		machine_config_free(config);
+	if (error)
+		fprintf(stderr, "lodge-vmm: %s\n", error->message);
+	return status;
+}
