@@ -339,7 +339,7 @@ static bool put_descriptors(struct vm *vm, struct cpu_state *state, GError **err
 bool linux_image_load(struct vm *vm, const struct linux_image *image,
 		      const struct boot_memory *memory, struct cpu_state *state, GError **error)
 {
-	uint64_t entry;
+	uint64_t entry = 0;
 	if (image->load_address + image->image_bytes > memory->low_bytes)
 		return error_set(
 			error, LODGE_ERROR_INVALID,

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+
+#include "accel/accel.h"
+#include "vm/vm.h"
+
+/* Between kvm.c (machine and run loop), kvm-state.c (registers), kvm-chips.c (in-kernel chips) and
+ * kvm-probe.c. */
+
+struct kvm_vm {
+	int kvm_fd, vm_fd;
+	size_t run_size;
+	struct kvm_cpuid2 *supported;
+	struct kvm_irq_routing *routing;
+};
+
+struct kvm_vcpu {
+	int fd;
+	struct kvm_run *run;
+	int64_t tsc_offset;
+	bool tsc_set;
+};
+
+static inline struct kvm_vm *kvm_of(struct vm *vm)
+{
+	return vm->accel_data;
+}
+static inline struct kvm_vcpu *kvm_vcpu_of(struct vcpu *vcpu)
+{
+	return vcpu->accel_data;
+}
+
+/* Opens /dev/kvm and checks its version; the message says what to do about a refusal. */
+int kvm_device_open(GError **error);
+
+bool kvm_get_state(struct vcpu *vcpu, struct cpu_state *state, GError **error);
+bool kvm_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError **error);
+/* CPUID for this vCPU. */
+bool kvm_set_cpuid(struct vcpu *vcpu, GError **error);
+
+/* One line: where the processor stands, the bytes there and, where Zydis is installed, their text.
+ */
+char *kvm_describe_instruction(struct vcpu *vcpu);
+
+bool kvm_chips_create(struct vm *vm, GError **error);
+extern const struct accel_irq_ops kvm_irq_ops;
