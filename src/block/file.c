@@ -31,7 +31,7 @@ static int transfer(struct block_file *f, uint64_t offset, const struct iovec *i
 
 	*left = 0;
 	while (done < total) {
-		size_t skip = done, length = 0;
+		size_t skip = done;
 		int n = 0;
 
 		for (int i = 0; i < count && n < IOV_BATCH; i++) {
@@ -41,7 +41,7 @@ static int transfer(struct block_file *f, uint64_t offset, const struct iovec *i
 			}
 			part[n].iov_base = (char *)iov[i].iov_base + skip;
 			part[n].iov_len = iov[i].iov_len - skip;
-			length += part[n++].iov_len;
+			n++;
 			skip = 0;
 		}
 		ssize_t got = fn(f->fd, part, n, (off_t)(offset + done), flags);
