@@ -42,6 +42,13 @@ bool have_qemu(void)
 	return false;
 }
 
+bool have_judge(void)
+{
+	g_autofree char *img = g_find_program_in_path("qemu-img");
+
+	return img != NULL;
+}
+
 static int run_line(char **output, const char *line)
 {
 	g_auto(GStrv) argv = NULL;

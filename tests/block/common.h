@@ -17,6 +17,9 @@ void scratch_clean(void);
 /* Whether qemu-img (and qemu-io) is there; otherwise marks the test as skipped. */
 bool have_qemu(void);
 
+/* Whether qemu-img is there to judge what else is tested. */
+bool have_judge(void);
+
 /* Runs a command line through the shell-free splitter. Returns its exit status; what it printed is
  * in *@output if that is not NULL. */
 int run(char **output, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -113,9 +113,7 @@ static bool one_fault(const struct fault *f, const char *path, unsigned nth)
 	compare(shadow, b);
 	g_assert_cmpint(store_close(&s, b), ==, 0);
 
-	g_autofree char *img = g_find_program_in_path("qemu-img");
-
-	if (img && (nth % 4 == 1)) {
+	if (have_judge() && nth % 4 == 1) {
 		g_file_set_contents(after, (const char *)s.bytes->data, s.bytes->len, &error);
 		g_assert_no_error(error);
 		judge(after, true);

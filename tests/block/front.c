@@ -184,7 +184,7 @@ static void test_threads(const void *opaque)
 	g_assert_cmpint(block_close(b), ==, 0);
 	g_main_loop_unref(loop);
 	g_main_context_unref(context);
-	if (g_find_program_in_path("qemu-img"))
+	if (have_judge())
 		judge(path, false);
 }
 

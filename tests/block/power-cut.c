@@ -172,7 +172,7 @@ static void apply_some(GRand *rand, GByteArray *bytes, GArray *log, unsigned fro
 static void replay(GRand *rand, const GByteArray *initial, GArray *log, GPtrArray *epochs)
 {
 	GByteArray *whole = g_byte_array_new(), *flushed = g_byte_array_new();
-	gboolean qemu = g_find_program_in_path("qemu-img") != NULL;
+	bool qemu = have_judge();
 	unsigned epoch = 0, last_flush = 0, every = g_getenv("LODGE_LONG") ? 1 : 11;
 
 	g_byte_array_append(whole, initial->data, initial->len);

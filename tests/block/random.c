@@ -281,11 +281,10 @@ static void check_everything(struct world *w)
 
 static void judge_world(struct world *w)
 {
-	g_autofree char *img = g_find_program_in_path("qemu-img");
 	g_autofree char *plain = scratch_path("plain.raw");
 	GError *error = NULL;
 
-	if (!img)
+	if (!have_judge())
 		return;
 	g_file_set_contents(plain, (const char *)w->model, (gssize)w->setup->size, &error);
 	g_assert_no_error(error);
