@@ -90,7 +90,8 @@ static void select_arithmetic(const struct insn *insn, struct selection *s)
 /* 40-7F */
 static void select_registers(const struct insn *insn, struct selection *s)
 {
-	s->rm = (uint8_t)((insn->opcode & 7) | (insn->rex & 1) << 3);
+	if (insn->opcode < 0x60)
+		s->rm = (uint8_t)((insn->opcode & 7) | (insn->rex & 1) << 3);
 	switch (insn->opcode >> 3) {
 	case 8:
 		s->fn = op_inc;
