@@ -128,9 +128,9 @@ static void string_io(struct cpu *cpu, const struct op *op, unsigned reg,
 	unsigned address_size = op->address_size;
 	uint64_t left = rep ? reg_get(cpu, CPU_RCX, address_size) : 1;
 
+	check_port(cpu, port, op->size);
 	if (!left)
 		return;
-	check_port(cpu, port, op->size);
 	do {
 		uint64_t offset = reg_get(cpu, reg, address_size);
 		unsigned count = rep ? chunk_count(cpu, op, offset, left) : 1;
