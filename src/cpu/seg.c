@@ -474,7 +474,6 @@ void sys_arpl(struct cpu *cpu, const struct op *op)
 	refuse_without_selectors(cpu);
 	if (op->flags & OP_MEM) {
 		offset = op_offset(cpu, op);
-		mem_probe_write(cpu, op->segment, offset, 2);
 		to = mem_read(cpu, op->segment, offset, 2);
 	} else {
 		to = reg_get(cpu, op->rm, 2);
