@@ -4,7 +4,7 @@
 #include <emmintrin.h>
 #include <string.h>
 
-#include "cpu/internal.h"
+#include "cpu/mem.h"
 
 /*
  * What the floating point and vector files share. XMM registers always are in cpu->fxsave; the x87
@@ -124,52 +124,72 @@ static inline void mmx_begin(struct cpu *cpu)
 
 /* --- Memory operands --- */
 
-/* #GP(0) where the operand is not on a 16-byte boundary. */
-void fp_misaligned(struct cpu *cpu, const struct op *op, uint64_t offset, unsigned size);
-
 static inline uint64_t fp_linear(const struct cpu *cpu, const struct op *op, uint64_t offset)
 {
 	bool flat = op->code_size == 8 && op->segment < SEG_FS;
 	return flat ? offset : cpu->seg[op->segment].base + offset;
 }
 
-/* Address of @size bytes of the memory operand's value: a copy in @buffer. */
+/* The host's address of @size bytes at @offset when the TLB has them for this kind of access and
+ * the segment needs no check; NULL otherwise. */
+static inline uint8_t *fp_hit(const struct cpu *cpu, const struct op *op, uint64_t offset,
+			      unsigned size, enum mem_access access)
+{
+	const struct tlb_entry *entry;
+	uint64_t linear = offset;
+
+	if (op->code_size == 8)
+		linear += op->segment < SEG_FS ? 0 : cpu->seg[op->segment].base;
+	else if (!(cpu->mode & MODE_FLAT) || op->segment >= SEG_FS ||
+		 (access == MEM_WRITE && op->segment == SEG_CS) ||
+		 offset > UINT64_C(0x100000000) - size)
+		return NULL;
+	entry = &cpu->tlb->entry[tlb_index(linear)];
+	if ((linear ^ (access == MEM_WRITE ? entry->write : entry->read)) > 0x1000 - size)
+		return NULL;
+	return (uint8_t *)(uintptr_t)(linear + entry->addend);
+}
+
+/* #AC for operands that are not one value of 1 to 8 bytes, which mem_read and mem_write check. */
+void fp_check_alignment(struct cpu *cpu, const struct op *op, uint64_t offset, unsigned align,
+			unsigned size, enum mem_access access);
+
+/* Out of line: the same for every case, through mem_read and mem_write. */
+const void *fp_load_slow(struct cpu *cpu, const struct op *op, void *buffer, unsigned size);
+void fp_store_slow(struct cpu *cpu, const struct op *op, const void *from, unsigned size);
+
+/* Address of @size bytes of the memory operand's value: the guest's memory itself, or a copy in
+ * @buffer (16 bytes). */
 static inline const void *fp_load(struct cpu *cpu, const struct op *op, void *buffer, unsigned size)
 {
-	uint64_t offset = op_offset(cpu, op);
-	if (size == 4 || size == 8) {
-		uint64_t value = mem_read(cpu, op->segment, offset, size);
-		memcpy(buffer, &value, 8);
-	} else {
-		mem_read_block(cpu, op->segment, offset, buffer, size);
-	}
-	return buffer;
+	const void *hit = fp_hit(cpu, op, op_offset(cpu, op), size, MEM_READ);
+
+	return G_LIKELY(hit) ? hit : fp_load_slow(cpu, op, buffer, size);
 }
 static inline const void *fp_load_aligned(struct cpu *cpu, const struct op *op, void *buffer)
 {
 	uint64_t offset = op_offset(cpu, op);
+
 	if (G_UNLIKELY(fp_linear(cpu, op, offset) & 15))
-		fp_misaligned(cpu, op, offset, 16);
-	mem_read_block(cpu, op->segment, offset, buffer, 16);
-	return buffer;
+		cpu_raise_error(cpu, EXC_GP, 0);
+	return fp_load(cpu, op, buffer, 16);
 }
 static inline void fp_store(struct cpu *cpu, const struct op *op, const void *from, unsigned size)
 {
-	uint64_t offset = op_offset(cpu, op);
-	if (size == 4 || size == 8) {
-		uint64_t value = 0;
-		memcpy(&value, from, size);
-		mem_write(cpu, op->segment, offset, value, size);
-	} else {
-		mem_write_block(cpu, op->segment, offset, from, size);
-	}
+	void *hit = fp_hit(cpu, op, op_offset(cpu, op), size, MEM_WRITE);
+
+	if (G_LIKELY(hit))
+		memcpy(hit, from, size);
+	else
+		fp_store_slow(cpu, op, from, size);
 }
 static inline void fp_store_aligned(struct cpu *cpu, const struct op *op, const void *from)
 {
 	uint64_t offset = op_offset(cpu, op);
+
 	if (G_UNLIKELY(fp_linear(cpu, op, offset) & 15))
-		fp_misaligned(cpu, op, offset, 16);
-	mem_write_block(cpu, op->segment, offset, from, 16);
+		cpu_raise_error(cpu, EXC_GP, 0);
+	fp_store(cpu, op, from, 16);
 }
 
 /* A source of @size bytes in a vector register, zero above. */

@@ -21,12 +21,12 @@ static void check_xsave(struct cpu *cpu)
 		cpu_raise(cpu, EXC_NM);
 }
 
-static uint64_t aligned_offset(struct cpu *cpu, const struct op *op, unsigned align, unsigned size)
+static uint64_t aligned_offset(struct cpu *cpu, const struct op *op, unsigned align)
 {
 	uint64_t offset = op_offset(cpu, op);
 
 	if (fp_linear(cpu, op, offset) & (align - 1))
-		fp_misaligned(cpu, op, offset, size);
+		cpu_raise_error(cpu, EXC_GP, 0);
 	return offset;
 }
 
@@ -114,7 +114,7 @@ static void fxsave(struct cpu *cpu, const struct op *op)
 	uint64_t offset;
 
 	check_fx(cpu);
-	offset = aligned_offset(cpu, op, 16, LEGACY_SIZE);
+	offset = aligned_offset(cpu, op, 16);
 	mem_probe_write(cpu, op->segment, offset, LEGACY_SIZE);
 	put_x87(cpu, op, image);
 	put_mxcsr(cpu, image);
@@ -128,8 +128,7 @@ static void fxrstor(struct cpu *cpu, const struct op *op)
 	uint32_t mxcsr;
 
 	check_fx(cpu);
-	mem_read_block(cpu, op->segment, aligned_offset(cpu, op, 16, LEGACY_SIZE), image,
-		       LEGACY_SIZE);
+	mem_read_block(cpu, op->segment, aligned_offset(cpu, op, 16), image, LEGACY_SIZE);
 	mxcsr = image_mxcsr(cpu, image);
 	get_x87(cpu, op, image);
 	memcpy(cpu->fxsave + FX_XMM, image + FX_XMM, 16 * xmm_count(op));
@@ -170,7 +169,7 @@ static void save_standard(struct cpu *cpu, const struct op *op, bool optimised)
 	uint64_t offset, which, in_use, header;
 
 	check_xsave(cpu);
-	offset = aligned_offset(cpu, op, 64, XSAVE_SIZE);
+	offset = aligned_offset(cpu, op, 64);
 	which = requested(cpu);
 	mem_probe_write(cpu, op->segment, offset, XSAVE_SIZE);
 	header = mem_read(cpu, op->segment, offset + LEGACY_SIZE, 8);
@@ -194,7 +193,7 @@ static void xsavec(struct cpu *cpu, const struct op *op)
 	uint64_t offset, which, in_use;
 
 	check_xsave(cpu);
-	offset = aligned_offset(cpu, op, 64, XSAVE_SIZE);
+	offset = aligned_offset(cpu, op, 64);
 	which = requested(cpu);
 	mem_probe_write(cpu, op->segment, offset, XSAVE_SIZE);
 	in_use = fpu_in_use(cpu);
@@ -231,7 +230,7 @@ static void xrstor(struct cpu *cpu, const struct op *op)
 	bool compact;
 
 	check_xsave(cpu);
-	offset = aligned_offset(cpu, op, 64, XSAVE_SIZE);
+	offset = aligned_offset(cpu, op, 64);
 	which = requested(cpu);
 	mem_read_block(cpu, op->segment, offset, image, LEGACY_SIZE);
 	mem_read_block(cpu, op->segment, offset + LEGACY_SIZE, header, HEADER_SIZE);

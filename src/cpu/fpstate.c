@@ -177,10 +177,40 @@ void sse_unavailable(struct cpu *cpu)
 	cpu_raise(cpu, EXC_NM);
 }
 
-void fp_misaligned(struct cpu *cpu, const struct op *op, uint64_t offset, unsigned size)
+void fp_check_alignment(struct cpu *cpu, const struct op *op, uint64_t offset, unsigned align,
+			unsigned size, enum mem_access access)
 {
-	seg_linear(cpu, op->segment, offset, size, MEM_READ);
-	cpu_raise_error(cpu, EXC_GP, 0);
+	if (cpu->cpl != 3 || !(cpu->cr0 & CR0_AM) || !(cpu->rflags & FL_AC))
+		return;
+	if (seg_linear(cpu, op->segment, offset, size, access) & (align - 1))
+		cpu_raise_error(cpu, EXC_AC, 0);
+}
+
+const void *fp_load_slow(struct cpu *cpu, const struct op *op, void *buffer, unsigned size)
+{
+	uint64_t offset = op_offset(cpu, op);
+
+	if (size <= 8) {
+		uint64_t value = mem_read(cpu, op->segment, offset, size);
+		memcpy(buffer, &value, 8);
+	} else {
+		fp_check_alignment(cpu, op, offset, size == 16 ? 16 : 8, size, MEM_READ);
+		mem_read_block(cpu, op->segment, offset, buffer, size);
+	}
+	return buffer;
+}
+
+void fp_store_slow(struct cpu *cpu, const struct op *op, const void *from, unsigned size)
+{
+	uint64_t offset = op_offset(cpu, op), value = 0;
+
+	if (size <= 8) {
+		memcpy(&value, from, size);
+		mem_write(cpu, op->segment, offset, value, size);
+	} else {
+		fp_check_alignment(cpu, op, offset, size == 16 ? 16 : 8, size, MEM_WRITE);
+		mem_write_block(cpu, op->segment, offset, from, size);
+	}
 }
 
 /* One run on a copy, with the modes @mxcsr (all masked, no flags): the flags it raised. */

@@ -186,7 +186,8 @@ static void maskmovq(struct cpu *cpu, const struct op *op)
 
 static void emms(struct cpu *cpu, const struct op *op)
 {
-	mmx_prepare(cpu);
+	mmx_check(cpu);
+	mmx_begin(cpu);
 	x87_park(cpu);
 	fx_set16(cpu, FX_FTW, 0);
 }

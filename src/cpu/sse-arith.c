@@ -157,7 +157,8 @@ COMPARES(DEFINE)
 	{                                                                                          \
 		uint8_t buffer[16];                                                                \
 		sse_check(cpu);                                                                    \
-		load_source(cpu, op, buffer, bytes);                                               \
+		_mm_storeu_si128((void *)buffer,                                                   \
+				 fp_vector(load_source(cpu, op, buffer, bytes), bytes));           \
 		perform(cpu, name##_body, xmm(cpu, op->reg), buffer, op->imm & 0xff);              \
 	}
 WITH_IMMEDIATE(DEFINE)

@@ -85,8 +85,8 @@ TO_INTEGER(DEFINE)
 	{                                                                                          \
 		uint8_t buffer[16];                                                                \
 		sse_check(cpu);                                                                    \
-		fp_load(cpu, op, buffer, sizeof(type));                                            \
-		perform(cpu, name##suffix##_body, xmm(cpu, op->reg), buffer);                      \
+		perform(cpu, name##suffix##_body, xmm(cpu, op->reg),                               \
+			fp_load(cpu, op, buffer, sizeof(type)));                                   \
 	}
 #define DEFINE(name, prefix, opcode)                                                               \
 	DEFINE_WIDTH(name, _32, uint32_t, "l")                                                     \
@@ -148,15 +148,30 @@ TO_MMX(DEFINE)
 		mmx_check(cpu);                                                                    \
 		mmx_begin(cpu);                                                                    \
 		perform(cpu, name##_body, xmm(cpu, op->reg), mm(cpu, op->rm));                     \
-	}                                                                                          \
+	}
+FROM_MMX(DEFINE)
+#undef DEFINE
+
+/* From memory they have nothing to do with MMX state, and are conversions of packed integers. */
+static void cvtpi2pd_memory_body(void *dst, const void *src, unsigned imm)
+{
+	_mm_storeu_pd(dst, _mm_cvtepi32_pd(fp_vector(src, 8)));
+}
+
+static void cvtpi2ps_memory_body(void *dst, const void *src, unsigned imm)
+{
+	__m128i source = fp_vector(src, 8);
+
+	asm volatile("cvtdq2ps %0, %0" : "+x"(source));
+	_mm_storel_epi64(dst, source);
+}
+
+#define DEFINE(name, prefix, opcode)                                                               \
 	static void name##_memory(struct cpu *cpu, const struct op *op)                            \
 	{                                                                                          \
 		uint8_t buffer[16];                                                                \
 		sse_check(cpu);                                                                    \
-		mmx_check(cpu);                                                                    \
-		fp_load(cpu, op, buffer, 8);                                                       \
-		mmx_begin(cpu);                                                                    \
-		perform(cpu, name##_body, xmm(cpu, op->reg), buffer);                              \
+		perform(cpu, name##_memory_body, xmm(cpu, op->reg), fp_load(cpu, op, buffer, 8));  \
 	}
 FROM_MMX(DEFINE)
 #undef DEFINE

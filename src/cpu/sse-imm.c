@@ -79,12 +79,13 @@ static void compare_strings(struct cpu *cpu, const struct op *op)
 	static const uint8_t *const routines[4] = {lodge_imm_pcmpestrm, lodge_imm_pcmpestri,
 						   lodge_imm_pcmpistrm, lodge_imm_pcmpistri};
 	struct string_compare compare;
+	uint8_t buffer[16];
 	uint64_t rax = cpu->regs[CPU_RAX], rdx = cpu->regs[CPU_RDX];
 
 	sse_check(cpu);
 	memcpy(compare.first, xmm(cpu, op->reg), 16);
 	if (op->flags & OP_MEM)
-		fp_load(cpu, op, compare.second, 16);
+		memcpy(compare.second, fp_load(cpu, op, buffer, 16), 16);
 	else
 		memcpy(compare.second, xmm(cpu, op->rm), 16);
 	compare.first_length = op_is_wide(op) ? rax : (uint64_t)(int64_t)(int32_t)rax;

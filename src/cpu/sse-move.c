@@ -49,7 +49,30 @@ static void move_store_unaligned(struct cpu *cpu, const struct op *op)
 	fp_store(cpu, op, xmm(cpu, op->reg), 16);
 }
 
+/* Results are stored with all 16 bytes: a narrower store would delay the load that follows. */
+static inline __m128i get(struct cpu *cpu, unsigned reg)
+{
+	return _mm_loadu_si128((const void *)xmm(cpu, reg));
+}
+static inline void set(struct cpu *cpu, unsigned reg, __m128i value)
+{
+	_mm_storeu_si128((void *)xmm(cpu, reg), value);
+}
+static inline __m128i low_from(__m128i value, __m128i source)
+{
+	return _mm_castpd_si128(_mm_move_sd(_mm_castsi128_pd(value), _mm_castsi128_pd(source)));
+}
+
 /* --- Scalars: memory loads clear the rest, register moves keep it --- */
+
+static inline __m128i movss_merge(__m128i value, __m128i source)
+{
+	return _mm_castps_si128(_mm_move_ss(_mm_castsi128_ps(value), _mm_castsi128_ps(source)));
+}
+static inline __m128i movsd_merge(__m128i value, __m128i source)
+{
+	return low_from(value, source);
+}
 
 #define SCALAR(X) X(movss, 4) X(movsd, 8)
 
@@ -57,19 +80,18 @@ static void move_store_unaligned(struct cpu *cpu, const struct op *op)
 	static void name##_load_register(struct cpu *cpu, const struct op *op)                     \
 	{                                                                                          \
 		sse_check(cpu);                                                                    \
-		memmove(xmm(cpu, op->reg), xmm(cpu, op->rm), bytes);                               \
+		set(cpu, op->reg, name##_merge(get(cpu, op->reg), get(cpu, op->rm)));              \
 	}                                                                                          \
 	static void name##_store_register(struct cpu *cpu, const struct op *op)                    \
 	{                                                                                          \
 		sse_check(cpu);                                                                    \
-		memmove(xmm(cpu, op->rm), xmm(cpu, op->reg), bytes);                               \
+		set(cpu, op->rm, name##_merge(get(cpu, op->rm), get(cpu, op->reg)));               \
 	}                                                                                          \
 	static void name##_load_memory(struct cpu *cpu, const struct op *op)                       \
 	{                                                                                          \
 		uint8_t buffer[16];                                                                \
 		sse_check(cpu);                                                                    \
-		fp_load(cpu, op, buffer, bytes);                                                   \
-		_mm_storeu_si128((void *)xmm(cpu, op->reg), fp_vector(buffer, bytes));             \
+		set(cpu, op->reg, fp_vector(fp_load(cpu, op, buffer, bytes), bytes));              \
 	}                                                                                          \
 	static void name##_store_memory(struct cpu *cpu, const struct op *op)                      \
 	{                                                                                          \
@@ -95,12 +117,10 @@ static void movq_store_register(struct cpu *cpu, const struct op *op)
 /* MOVD, and MOVQ with REX.W, from and to general registers and memory. */
 static void movd_load_register(struct cpu *cpu, const struct op *op)
 {
-	uint64_t value[2] = {cpu->regs[op->rm], 0};
+	uint64_t value = cpu->regs[op->rm];
 
 	sse_check(cpu);
-	if (!op_is_wide(op))
-		value[0] = (uint32_t)value[0];
-	memcpy(xmm(cpu, op->reg), value, 16);
+	set(cpu, op->reg, _mm_cvtsi64_si128((int64_t)(op_is_wide(op) ? value : (uint32_t)value)));
 }
 
 static void movd_store_register(struct cpu *cpu, const struct op *op)
@@ -117,17 +137,21 @@ static void movd_store_register(struct cpu *cpu, const struct op *op)
 static void low_load_memory(struct cpu *cpu, const struct op *op)
 {
 	uint8_t buffer[16];
+	__m128i source;
 
 	sse_check(cpu);
-	memcpy(xmm(cpu, op->reg), fp_load(cpu, op, buffer, 8), 8);
+	source = fp_vector(fp_load(cpu, op, buffer, 8), 8);
+	set(cpu, op->reg, low_from(get(cpu, op->reg), source));
 }
 
 static void high_load_memory(struct cpu *cpu, const struct op *op)
 {
 	uint8_t buffer[16];
+	__m128i source;
 
 	sse_check(cpu);
-	memcpy(xmm(cpu, op->reg) + 8, fp_load(cpu, op, buffer, 8), 8);
+	source = fp_vector(fp_load(cpu, op, buffer, 8), 8);
+	set(cpu, op->reg, _mm_unpacklo_epi64(get(cpu, op->reg), source));
 }
 
 static void high_store_memory(struct cpu *cpu, const struct op *op)
@@ -138,14 +162,16 @@ static void high_store_memory(struct cpu *cpu, const struct op *op)
 
 static void movhlps(struct cpu *cpu, const struct op *op)
 {
+	__m128i source = get(cpu, op->rm);
+
 	sse_check(cpu);
-	memcpy(xmm(cpu, op->reg), xmm(cpu, op->rm) + 8, 8);
+	set(cpu, op->reg, low_from(get(cpu, op->reg), _mm_unpackhi_epi64(source, source)));
 }
 
 static void movlhps(struct cpu *cpu, const struct op *op)
 {
 	sse_check(cpu);
-	memcpy(xmm(cpu, op->reg) + 8, xmm(cpu, op->rm), 8);
+	set(cpu, op->reg, _mm_unpacklo_epi64(get(cpu, op->reg), get(cpu, op->rm)));
 }
 
 /* --- Duplicating moves --- */
@@ -178,20 +204,20 @@ static void movsdup_memory(struct cpu *cpu, const struct op *op)
 
 static void movddup_register(struct cpu *cpu, const struct op *op)
 {
-	uint64_t value;
+	__m128i source = get(cpu, op->rm);
 
 	sse_check(cpu);
-	memcpy(&value, xmm(cpu, op->rm), 8);
-	memcpy(xmm(cpu, op->reg), (uint64_t[]){value, value}, 16);
+	set(cpu, op->reg, _mm_unpacklo_epi64(source, source));
 }
 
 static void movddup_memory(struct cpu *cpu, const struct op *op)
 {
-	uint64_t value;
+	uint8_t buffer[16];
+	__m128i source;
 
 	sse_check(cpu);
-	value = mem_read(cpu, op->segment, op_offset(cpu, op), 8);
-	memcpy(xmm(cpu, op->reg), (uint64_t[]){value, value}, 16);
+	source = fp_vector(fp_load(cpu, op, buffer, 8), 8);
+	set(cpu, op->reg, _mm_unpacklo_epi64(source, source));
 }
 
 /* --- Masks, non-temporal stores --- */
@@ -231,6 +257,7 @@ static void maskmovdqu(struct cpu *cpu, const struct op *op)
 	sse_check(cpu);
 	if (op->address_size < 8)
 		offset = op->address_size == 4 ? (uint32_t)offset : (uint16_t)offset;
+	fp_check_alignment(cpu, op, offset, 16, 16, MEM_WRITE);
 	mem_probe_write(cpu, op->segment, offset, 16);
 	for (unsigned i = 0; i < 16; i++)
 		if (mask[i] & 0x80)

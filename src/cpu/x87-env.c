@@ -181,6 +181,16 @@ static void not_available(struct cpu *cpu)
 		cpu_raise(cpu, EXC_NM);
 }
 
+/* Offset of the memory operand, after the alignment check. */
+static uint64_t image_offset(struct cpu *cpu, const struct op *op, unsigned size,
+			     enum mem_access access)
+{
+	uint64_t offset = op_offset(cpu, op);
+
+	fp_check_alignment(cpu, op, offset, op->size == 2 ? 2 : 4, size, access);
+	return offset;
+}
+
 static void check_waiting(struct cpu *cpu)
 {
 	not_available(cpu);
@@ -200,7 +210,8 @@ void x87_fnstenv(struct cpu *cpu, const struct op *op)
 	not_available(cpu);
 	x87_park(cpu);
 	save_env(cpu, op, env);
-	mem_write_block(cpu, op->segment, op_offset(cpu, op), env, env_size(op));
+	mem_write_block(cpu, op->segment, image_offset(cpu, op, env_size(op), MEM_WRITE), env,
+			env_size(op));
 	fx_set16(cpu, FX_FCW, fx_get16(cpu, FX_FCW) | 0x3f);
 	x87_normalise(cpu);
 }
@@ -211,7 +222,8 @@ void x87_fldenv(struct cpu *cpu, const struct op *op)
 	unsigned old_top;
 
 	check_waiting(cpu);
-	mem_read_block(cpu, op->segment, op_offset(cpu, op), env, env_size(op));
+	mem_read_block(cpu, op->segment, image_offset(cpu, op, env_size(op), MEM_READ), env,
+		       env_size(op));
 	x87_park(cpu);
 	old_top = top_of(cpu);
 	load_env(cpu, op, env);
@@ -228,7 +240,8 @@ void x87_fnsave(struct cpu *cpu, const struct op *op)
 	save_env(cpu, op, image);
 	for (unsigned i = 0; i < 8; i++)
 		memcpy(image + size + 10 * i, cpu->fxsave + FX_ST + 16 * i, 10);
-	mem_write_block(cpu, op->segment, op_offset(cpu, op), image, size + REGISTERS_SIZE);
+	mem_write_block(cpu, op->segment, image_offset(cpu, op, size + REGISTERS_SIZE, MEM_WRITE),
+			image, size + REGISTERS_SIZE);
 	x87_set_top(cpu, 0);
 	memset(cpu->fxsave + FX_FSW, 0, FX_MXCSR - FX_FSW);
 	fx_set16(cpu, FX_FCW, 0x37f);
@@ -240,7 +253,8 @@ void x87_frstor(struct cpu *cpu, const struct op *op)
 	unsigned size = env_size(op);
 
 	check_waiting(cpu);
-	mem_read_block(cpu, op->segment, op_offset(cpu, op), image, size + REGISTERS_SIZE);
+	mem_read_block(cpu, op->segment, image_offset(cpu, op, size + REGISTERS_SIZE, MEM_READ),
+		       image, size + REGISTERS_SIZE);
 	x87_park(cpu);
 	load_env(cpu, op, image);
 	for (unsigned i = 0; i < 8; i++)

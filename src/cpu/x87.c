@@ -93,20 +93,18 @@ static void x87_by_flags(struct cpu *cpu, const struct op *op)
 
 static inline void load(struct cpu *cpu, const struct op *op, unsigned size)
 {
-	uint8_t buffer[16];
+	uint8_t buffer[16], *from;
 	uint64_t offset = op_offset(cpu, op);
 
 	begin(cpu);
-	if (size <= 8) {
-		uint64_t value = mem_read(cpu, op->segment, offset, size);
-		memcpy(buffer, &value, 8);
-	} else {
-		mem_read_block(cpu, op->segment, offset, buffer, size);
+	from = fp_hit(cpu, op, offset, size, MEM_READ);
+	if (G_UNLIKELY(!from)) {
+		fp_load_slow(cpu, op, from = buffer, size);
+		resume(cpu);
 	}
-	resume(cpu);
 	note(cpu, op);
 	fx_set64(cpu, FX_FDP, offset);
-	memory_routine(op)(buffer);
+	memory_routine(op)(from);
 }
 
 static void x87_load2(struct cpu *cpu, const struct op *op)
@@ -138,23 +136,22 @@ static bool suppressed(void)
 
 static inline void store(struct cpu *cpu, const struct op *op, unsigned size)
 {
-	uint8_t buffer[16];
+	uint8_t buffer[16], *to;
 	uint64_t offset = op_offset(cpu, op);
 
 	begin(cpu);
-	mem_probe_write(cpu, op->segment, offset, size);
+	to = fp_hit(cpu, op, offset, size, MEM_WRITE);
+	if (G_UNLIKELY(!to)) {
+		if (size > 8)
+			fp_check_alignment(cpu, op, offset, 8, size, MEM_WRITE);
+		mem_probe_write(cpu, op->segment, offset, size);
+		to = buffer;
+	}
 	note(cpu, op);
 	fx_set64(cpu, FX_FDP, offset);
-	memory_routine(op)(buffer);
-	if (G_UNLIKELY(!cpu->fpu_fast) && suppressed())
-		return;
-	if (size <= 8) {
-		uint64_t value = 0;
-		memcpy(&value, buffer, size);
-		mem_write(cpu, op->segment, offset, value, size);
-	} else {
-		mem_write_block(cpu, op->segment, offset, buffer, size);
-	}
+	memory_routine(op)(to);
+	if (to == buffer && (cpu->fpu_fast || !suppressed()))
+		fp_store_slow(cpu, op, buffer, size);
 }
 
 static void x87_store2(struct cpu *cpu, const struct op *op)
