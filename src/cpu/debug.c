@@ -3,7 +3,7 @@
  *
  * While debug_armed() holds, the loop executes one instruction at a time between debug_before_insn
  * and debug_after_insn. A trap that a MOV SS or POP SS brings about is held for one instruction;
- * its single step is lost. */
+ * its single step is lost, and an instruction breakpoint on the one behind it as well. */
 #include "cpu/sys.h"
 
 enum { BREAK_EXECUTE, BREAK_WRITE, BREAK_PORT, BREAK_ACCESS };
@@ -47,9 +47,10 @@ G_NORETURN void debug_raise(struct cpu *cpu, uint64_t bits)
 void debug_before_insn(struct cpu *cpu)
 {
 	uint64_t linear = cpu->rip, hits = 0;
-	bool armed = false;
+	bool armed = false, held = cpu->break_held;
 
-	if (!(cpu->dr7 & 0xff) || (cpu->rflags & FL_RF))
+	cpu->break_held = false;
+	if (!(cpu->dr7 & 0xff) || (cpu->rflags & FL_RF) || held)
 		return;
 	if (cpu->code_size != 8)
 		linear = (uint32_t)(cpu->seg[SEG_CS].base + linear);
@@ -72,6 +73,7 @@ void debug_after_insn(struct cpu *cpu)
 	    cpu->current->map != MAP_1BYTE) /* IRET may just have set it */
 		cpu->rflags &= ~(uint64_t)FL_RF;
 	if (cpu->shadow_movss) {
+		cpu->break_held = true;
 		cpu->step_tf = false;
 		return;
 	}

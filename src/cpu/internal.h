@@ -164,6 +164,7 @@ struct cpu {
 	struct cpu_table gdtr, idtr;
 	uint64_t dr[4], dr6, dr7;
 	uint64_t pending_debug; /* DR6 bits of traps to be raised after this instruction */
+	bool break_held; /* the instruction before was a MOV SS: no instruction breakpoint */
 	bool pdpte_loaded; /* pdpte[] holds what CR3 points to (PAE paging without long mode) */
 	uint64_t pdpte[4];
 	struct cpu_msrs msr;

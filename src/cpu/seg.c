@@ -242,13 +242,13 @@ void seg_drop_privileged(struct cpu *cpu)
 		struct cpu_segment *seg = &cpu->seg[list[i]];
 		bool conforming = (seg->attr & (SEG_CODE | SEG_DC)) == (SEG_CODE | SEG_DC);
 
-		if (seg->attr & SEG_UNUSABLE) {
-			/* A null selector's RPL does not survive either. */
-			seg->selector = 0;
+		if (!(seg->attr & SEG_UNUSABLE) &&
+		    (conforming || ((seg->attr & SEG_DPL) >> SEG_DPL_SHIFT) >= cpu->cpl))
 			continue;
-		}
-		if (!conforming && ((seg->attr & SEG_DPL) >> SEG_DPL_SHIFT) < cpu->cpl)
-			seg_set_null(cpu, list[i], 0);
+		/* Only the selector goes, a null one's RPL too: 64-bit kernels rely on the bases
+		 * of FS and GS. */
+		seg->selector = 0;
+		seg->attr |= SEG_UNUSABLE;
 	}
 	if (cpu->code_size != 8)
 		cpu_mode_changed(cpu);

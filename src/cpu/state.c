@@ -238,6 +238,7 @@ static void take_state(struct cpu *cpu, const struct cpu_state *state)
 	cpu->nmi_blocked = state->nmi_blocked;
 	cpu->activity = state->activity;
 	cpu->pending_debug = 0;
+	cpu->break_held = state->movss_shadow;
 	cpu->pdpte_loaded = false;
 }
 

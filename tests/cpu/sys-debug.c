@@ -124,6 +124,7 @@ CODE(break_held, 64, "mov %ss, %eax; mov %eax, 0x30000; mov 0x30000, %ss; nop; n
 CODE(break_int3, 64, "mov 0x30000, %ss; int3; nop");
 CODE(break_port, 64, "mov $0x61, %edx; in %dx, %al; nop");
 CODE(break_detect, 64, "mov %dr0, %rax; nop");
+CODE(shadow_movss2, 64, "mov %ss, %eax; mov %eax, %ss; nop; nop");
 CODE(break_dr4, 64, "mov %dr4, %rax");
 
 static void test_breakpoints(void)
@@ -165,6 +166,12 @@ static void test_breakpoints(void)
 	g_assert_cmpuint(hits(bench), ==, 2);
 	assert_hit(bench, 0, 9, 2);
 	assert_hit(bench, 1, 17, 2);
+	arm(bench); /* no instruction breakpoint right behind MOV SS */
+	bench->state.dr[0] = AT_CODE + 4;
+	bench->state.dr7 = 0x402;
+	o = RUN(bench, shadow_movss2);
+	ASSERT_CLEAN(o);
+	g_assert_cmpuint(hits(bench), ==, 0);
 	arm(bench); /* the held trap comes on top of the handler's first instruction */
 	bench_put(bench, AT_HANDLERS + 3 * 8, 0xcf48, 2);
 	bench_put(bench, AT_DATA, SEL_DATA, 2);
@@ -200,7 +207,6 @@ static void test_breakpoints(void)
 
 CODE(shadow_sti, 64, "cli; sti; nop; nop");
 CODE(shadow_movss, 64, "mov %ss, %eax; sti; nop");
-CODE(shadow_movss2, 64, "mov %ss, %eax; mov %eax, %ss; nop; nop");
 
 static struct outcome run_interrupted(struct bench *bench, const uint8_t *code, size_t size)
 {
