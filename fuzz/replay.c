@@ -22,7 +22,8 @@ static void mutate(GRand *rand, uint8_t *data, size_t length)
 		size_t room = g_rand_boolean(rand) ? MIN(length, 128) : length;
 		size_t at = g_rand_int(rand) % room;
 		uint64_t value = awkward[g_rand_int(rand) % G_N_ELEMENTS(awkward)];
-		size_t width = MIN(length - at, (size_t)1 << g_rand_int_range(rand, 0, 4));
+		size_t wanted = (size_t)1 << g_rand_int_range(rand, 0, 4);
+		size_t width = MIN(length - at, wanted);
 
 		if (g_rand_boolean(rand)) {
 			data[at] = (uint8_t)g_rand_int(rand);
