@@ -71,47 +71,6 @@ static uint64_t exchange(unsigned kind, unsigned size, uint64_t a, uint64_t b, u
 	return b;
 }
 
-/* Stores @desired where @host still holds @expected. */
-static bool host_cmpxchg(void *host, unsigned size, uint64_t expected, uint64_t desired)
-{
-	bool done;
-
-	switch (size) {
-	case 1:
-		__asm__ volatile("lock cmpxchgb %[new],%[mem]"
-				 : "=@ccz"(done), [mem] "+m"(*(uint8_t *)host), "+a"(expected)
-				 : [new] "r"((uint8_t)desired)
-				 : "memory");
-		break;
-	case 2:
-		__asm__ volatile("lock cmpxchgw %[new],%[mem]"
-				 : "=@ccz"(done), [mem] "+m"(*(uint16_t *)host), "+a"(expected)
-				 : [new] "r"((uint16_t)desired)
-				 : "memory");
-		break;
-	case 4:
-		__asm__ volatile("lock cmpxchgl %[new],%[mem]"
-				 : "=@ccz"(done), [mem] "+m"(*(uint32_t *)host), "+a"(expected)
-				 : [new] "r"((uint32_t)desired)
-				 : "memory");
-		break;
-	default:
-		__asm__ volatile("lock cmpxchgq %[new],%[mem]"
-				 : "=@ccz"(done), [mem] "+m"(*(uint64_t *)host), "+a"(expected)
-				 : [new] "r"(desired)
-				 : "memory");
-	}
-	return done;
-}
-
-static uint64_t host_load(const void *host, unsigned size)
-{
-	uint64_t value = 0;
-
-	memcpy(&value, host, size);
-	return value;
-}
-
 /* Replaces the ModRM operand by what @fn makes of it, atomically if @locked; returns the old value.
  * Nothing has changed, flags included, where the operand faults. */
 static uint64_t modify(struct cpu *cpu, const struct op *op, modify_fn *fn, unsigned kind,

@@ -19,31 +19,13 @@ static void set_carry(struct cpu *cpu, bool carry)
 	cpu->arith = (cpu->arith & ~(uint32_t)ARITH_CF) | (carry ? ARITH_CF : 0);
 }
 
-/* Locked change of one bit in host memory. The operand may be of any size and alignment. */
 static uint64_t locked_change(uint8_t *host, unsigned size, unsigned kind, uint64_t bit)
 {
 	uint64_t old;
 
-	if (size == 2)
-		old = kind == BIT_SET ? __atomic_fetch_or((uint16_t *)(void *)host, (uint16_t)bit,
-							  __ATOMIC_SEQ_CST)
-		      : kind == BIT_RESET ? __atomic_fetch_and((uint16_t *)(void *)host,
-							       (uint16_t)~bit, __ATOMIC_SEQ_CST)
-					  : __atomic_fetch_xor((uint16_t *)(void *)host,
-							       (uint16_t)bit, __ATOMIC_SEQ_CST);
-	else if (size == 4)
-		old = kind == BIT_SET ? __atomic_fetch_or((uint32_t *)(void *)host, (uint32_t)bit,
-							  __ATOMIC_SEQ_CST)
-		      : kind == BIT_RESET ? __atomic_fetch_and((uint32_t *)(void *)host,
-							       (uint32_t)~bit, __ATOMIC_SEQ_CST)
-					  : __atomic_fetch_xor((uint32_t *)(void *)host,
-							       (uint32_t)bit, __ATOMIC_SEQ_CST);
-	else
-		old = kind == BIT_SET
-			      ? __atomic_fetch_or((uint64_t *)(void *)host, bit, __ATOMIC_SEQ_CST)
-		      : kind == BIT_RESET
-			      ? __atomic_fetch_and((uint64_t *)(void *)host, ~bit, __ATOMIC_SEQ_CST)
-			      : __atomic_fetch_xor((uint64_t *)(void *)host, bit, __ATOMIC_SEQ_CST);
+	do
+		old = host_load(host, size);
+	while (!host_cmpxchg(host, size, old, bit_change(kind, old, bit)));
 	return old;
 }
 

@@ -33,8 +33,12 @@ static inline uint64_t ea_any(const struct cpu *cpu, const struct op *op)
 	return op->segment >= SEG_FS ? offset + cpu->seg[op->segment].base : offset;
 }
 
-#define ENTRY(linear)   (&cpu->tlb->entry[tlb_index(linear)])
-#define HOST(T, linear) (*(volatile T *)(uintptr_t)((linear) + entry->addend))
+#define ENTRY(linear)      (&cpu->tlb->entry[tlb_index(linear)])
+#define UNALIGNED_uint8_t  unaligned8
+#define UNALIGNED_uint16_t unaligned16
+#define UNALIGNED_uint32_t unaligned32
+#define UNALIGNED_uint64_t unaligned64
+#define HOST(T, linear)    (*(volatile UNALIGNED_##T *)(uintptr_t)((linear) + entry->addend))
 
 #define LOAD(T, address)                                                                           \
 	({                                                                                         \

@@ -11,11 +11,11 @@ static uint64_t host_read(const void *host, unsigned size)
 	case 1:
 		return *(const volatile uint8_t *)host;
 	case 2:
-		return *(const volatile uint16_t *)host;
+		return *(const volatile unaligned16 *)host;
 	case 4:
-		return *(const volatile uint32_t *)host;
+		return *(const volatile unaligned32 *)host;
 	case 8:
-		return *(const volatile uint64_t *)host;
+		return *(const volatile unaligned64 *)host;
 	default: {
 		uint64_t value = 0;
 
@@ -32,13 +32,13 @@ static void host_write(void *host, uint64_t value, unsigned size)
 		*(volatile uint8_t *)host = (uint8_t)value;
 		break;
 	case 2:
-		*(volatile uint16_t *)host = (uint16_t)value;
+		*(volatile unaligned16 *)host = (uint16_t)value;
 		break;
 	case 4:
-		*(volatile uint32_t *)host = (uint32_t)value;
+		*(volatile unaligned32 *)host = (uint32_t)value;
 		break;
 	case 8:
-		*(volatile uint64_t *)host = value;
+		*(volatile unaligned64 *)host = value;
 		break;
 	default:
 		memcpy(host, &value, size);

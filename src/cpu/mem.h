@@ -23,6 +23,12 @@
  *      cache are valid for one generation.
  */
 
+/* Guest data in host memory: any alignment. */
+typedef uint8_t unaligned8;
+typedef uint16_t __attribute__((aligned(1), may_alias)) unaligned16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) unaligned32;
+typedef uint64_t __attribute__((aligned(1), may_alias)) unaligned64;
+
 enum { TLB_ENTRIES = 2048, TLB_SETS = 4 };
 enum tlb_class { TLB_USER, TLB_SUPERVISOR_SMAP, TLB_SUPERVISOR, TLB_CLASSES };
 

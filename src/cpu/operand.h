@@ -96,3 +96,46 @@ static inline uint64_t branch_check(struct cpu *cpu, uint64_t target)
 	}
 	return target;
 }
+
+/* --- Locked operations on host memory, any alignment --- */
+
+/* Stores @desired where @host still holds @expected. */
+static inline bool host_cmpxchg(void *host, unsigned size, uint64_t expected, uint64_t desired)
+{
+	bool done;
+
+	switch (size) {
+	case 1:
+		__asm__ volatile("lock cmpxchgb %[new],%[mem]"
+				 : "=@ccz"(done), [mem] "+m"(*(char(*)[1])host), "+a"(expected)
+				 : [new] "r"((uint8_t)desired)
+				 : "memory");
+		break;
+	case 2:
+		__asm__ volatile("lock cmpxchgw %[new],%[mem]"
+				 : "=@ccz"(done), [mem] "+m"(*(char(*)[2])host), "+a"(expected)
+				 : [new] "r"((uint16_t)desired)
+				 : "memory");
+		break;
+	case 4:
+		__asm__ volatile("lock cmpxchgl %[new],%[mem]"
+				 : "=@ccz"(done), [mem] "+m"(*(char(*)[4])host), "+a"(expected)
+				 : [new] "r"((uint32_t)desired)
+				 : "memory");
+		break;
+	default:
+		__asm__ volatile("lock cmpxchgq %[new],%[mem]"
+				 : "=@ccz"(done), [mem] "+m"(*(char(*)[8])host), "+a"(expected)
+				 : [new] "r"(desired)
+				 : "memory");
+	}
+	return done;
+}
+
+static inline uint64_t host_load(const void *host, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, host, size);
+	return value;
+}
