@@ -116,6 +116,7 @@ static bool soft_vcpu_open(struct vcpu *vcpu, GError **error)
 	struct cpu_model model = *accel_model(vcpu->vm);
 	model.apic_id = vcpu->index;
 	vcpu->accel_data = cpu_new(vcpu->vm->accel_data, &model, &bus, vcpu);
+	cpu_reset(cpu_of(vcpu), vcpu->index == 0);
 	return true;
 }
 
@@ -221,6 +222,12 @@ static void soft_sipi(struct vcpu *vcpu, uint8_t vector)
 	vcpu_wake(vcpu);
 }
 
+static void soft_unhalt(struct vcpu *vcpu)
+{
+	cpu_request_unhalt(cpu_of(vcpu));
+	vcpu_wake(vcpu);
+}
+
 static bool soft_has_work(struct vcpu *vcpu)
 {
 	return cpu_has_work(cpu_of(vcpu));
@@ -231,6 +238,7 @@ static const struct accel_local_ops soft_local = {
 	.nmi = soft_nmi,
 	.init = soft_init,
 	.sipi = soft_sipi,
+	.unhalt = soft_unhalt,
 	.has_work = soft_has_work,
 };
 

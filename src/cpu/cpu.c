@@ -85,6 +85,11 @@ void cpu_request_sipi(struct cpu *cpu, uint8_t vector)
 	atomic_fetch_or(&cpu->request, REQ_SIPI);
 }
 
+void cpu_request_unhalt(struct cpu *cpu)
+{
+	atomic_fetch_or(&cpu->request, REQ_UNHALT);
+}
+
 bool cpu_has_work(struct cpu *cpu)
 {
 	uint32_t request = atomic_load(&cpu->request);
@@ -98,7 +103,8 @@ bool cpu_has_work(struct cpu *cpu)
 	case CPU_WAIT_SIPI:
 		return request & REQ_SIPI;
 	default:
-		return ((request & REQ_NMI) && !cpu->nmi_blocked) ||
+		return (request & REQ_UNHALT) || cpu->unhalted ||
+		       ((request & REQ_NMI) && !cpu->nmi_blocked) ||
 		       (atomic_load(&cpu->intr_line) && (cpu->rflags & FL_IF));
 	}
 }
@@ -297,8 +303,16 @@ static bool serve(struct cpu *cpu, enum cpu_exit *exit)
 			cpu->delivering = false;
 		}
 	}
+	if (request & REQ_UNHALT) {
+		atomic_fetch_and(&cpu->request, ~(uint32_t)REQ_UNHALT);
+		cpu->unhalted = true;
+	}
 	if (cpu->activity == CPU_ACTIVE || cpu->activity == CPU_HALTED)
 		take_interrupts(cpu);
+	if (cpu->activity == CPU_HALTED && cpu->unhalted) {
+		cpu->unhalted = false;
+		cpu->activity = CPU_ACTIVE;
+	}
 	switch (cpu->activity) {
 	case CPU_ACTIVE:
 		return false;

@@ -116,6 +116,9 @@ void cpu_set_intr(struct cpu *cpu, bool level);
 void cpu_request_nmi(struct cpu *cpu);
 void cpu_request_init(struct cpu *cpu);
 void cpu_request_sipi(struct cpu *cpu, uint8_t vector);
+/* Any thread: ends HLT even with interrupts disabled, or makes the next HLT not wait (what a
+ * paravirtual spin lock's kick does). */
+void cpu_request_unhalt(struct cpu *cpu);
 /* Whether cpu_run would do something other than return CPU_EXIT_HALT or CPU_EXIT_WAIT_SIPI. */
 bool cpu_has_work(struct cpu *cpu);
 

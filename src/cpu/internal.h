@@ -24,8 +24,9 @@ enum cpu_request { /* bits of cpu->request, polled at each block end */
 		   REQ_SIPI = 0x10,
 		   REQ_SYNC =
 			   0x20, /* another thread wants TLB entries or blocks dropped, or a stop */
-		   REQ_DEBUG = 0x40, /* a debug trap waits to be raised after this instruction */
-		   REQ_COUNT = 0x80, /* cpu_run has a budget: come back after each block */
+		   REQ_DEBUG = 0x40,   /* a debug trap waits to be raised after this instruction */
+		   REQ_UNHALT = 0x100, /* end HLT, or skip the next one, whatever IF says */
+		   REQ_COUNT = 0x80,   /* cpu_run has a budget: come back after each block */
 };
 
 /* Vectors (SDM 3A, table 6-1). */
@@ -159,6 +160,7 @@ struct cpu {
 	bool paging;
 	bool shadow_sti, shadow_movss;
 	bool nmi_blocked;
+	bool unhalted;    /* a REQ_UNHALT came: the next HLT does not wait */
 	uint8_t activity; /* enum cpu_activity */
 
 	struct cpu_table gdtr, idtr;

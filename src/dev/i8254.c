@@ -278,7 +278,7 @@ static void pre_save(void *object)
 		const struct pit_channel_regs *r = &regs.channel[i];
 		pit->channels[i] = (struct channel){
 			.count = r->count ? r->count : 0x10000,
-			.mode = r->mode,
+			.mode = r->mode <= 5 ? r->mode : 3, /* unset: 0xff */
 			.access = r->rw_mode ? r->rw_mode : ACCESS_BOTH,
 			.bcd = r->bcd,
 			.gate = r->gate,
