@@ -6,6 +6,7 @@
 
 #include "cpu/cache.h"
 #include "cpu/flags.h"
+#include "cpu/fp.h"
 #include "cpu/mem.h"
 
 #define unlikely(x) __builtin_expect(!!(x), 0)

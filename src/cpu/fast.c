@@ -434,6 +434,8 @@ void fast_select(struct block *block, const struct op_info *info)
 		bool silent = !(live & info[i].writes) && !info[i].faults;
 		int handler = pick(op, silent, block->mode, block->rip);
 
+		if (handler == NONE && !(op->flags & OP_END))
+			handler = fp_fast(op, address_form(op, block->mode));
 		if (handler == NONE)
 			handler = op->flags & OP_END ? EXEC_end : EXEC_slow;
 		op->handler = exec_handler((unsigned)handler);

@@ -207,6 +207,20 @@ static inline __m128i fp_vector(const void *from, unsigned size)
 	}
 }
 
+/* Moves between XMM registers: of all bits, of the low half, of the low 32 bits. */
+static inline __m128i fp_move_all(__m128i value, __m128i source)
+{
+	return source;
+}
+static inline __m128i fp_move_low(__m128i value, __m128i source)
+{
+	return _mm_castpd_si128(_mm_move_sd(_mm_castsi128_pd(value), _mm_castsi128_pd(source)));
+}
+static inline __m128i fp_move_word(__m128i value, __m128i source)
+{
+	return _mm_castps_si128(_mm_move_ss(_mm_castsi128_ps(value), _mm_castsi128_ps(source)));
+}
+
 static inline bool op_is_wide(const struct op *op)
 {
 	return op->flags & OP_REXW;

@@ -87,3 +87,6 @@ struct op_choice {
  * the LOCK prefix themselves (every instruction of theirs refuses it with #UD). */
 bool sys_select(const struct insn *insn, struct op_choice *choice);
 bool fp_select(const struct insn *insn, struct op_choice *choice);
+/* The dispatch loop's handler (exec.h) for an op of the floating point side, or -1. @form is how
+ * its memory operand is addressed: 0 to 2 in the order of exec.inc's forms, 3 for none of them. */
+int fp_fast(const struct op *op, unsigned form);

@@ -58,34 +58,20 @@ static inline void set(struct cpu *cpu, unsigned reg, __m128i value)
 {
 	_mm_storeu_si128((void *)xmm(cpu, reg), value);
 }
-static inline __m128i low_from(__m128i value, __m128i source)
-{
-	return _mm_castpd_si128(_mm_move_sd(_mm_castsi128_pd(value), _mm_castsi128_pd(source)));
-}
-
 /* --- Scalars: memory loads clear the rest, register moves keep it --- */
 
-static inline __m128i movss_merge(__m128i value, __m128i source)
-{
-	return _mm_castps_si128(_mm_move_ss(_mm_castsi128_ps(value), _mm_castsi128_ps(source)));
-}
-static inline __m128i movsd_merge(__m128i value, __m128i source)
-{
-	return low_from(value, source);
-}
+#define SCALAR(X) X(movss, 4, fp_move_word) X(movsd, 8, fp_move_low)
 
-#define SCALAR(X) X(movss, 4) X(movsd, 8)
-
-#define DEFINE(name, bytes)                                                                        \
+#define DEFINE(name, bytes, merge)                                                                 \
 	static void name##_load_register(struct cpu *cpu, const struct op *op)                     \
 	{                                                                                          \
 		sse_check(cpu);                                                                    \
-		set(cpu, op->reg, name##_merge(get(cpu, op->reg), get(cpu, op->rm)));              \
+		set(cpu, op->reg, merge(get(cpu, op->reg), get(cpu, op->rm)));                     \
 	}                                                                                          \
 	static void name##_store_register(struct cpu *cpu, const struct op *op)                    \
 	{                                                                                          \
 		sse_check(cpu);                                                                    \
-		set(cpu, op->rm, name##_merge(get(cpu, op->rm), get(cpu, op->reg)));               \
+		set(cpu, op->rm, merge(get(cpu, op->rm), get(cpu, op->reg)));                      \
 	}                                                                                          \
 	static void name##_load_memory(struct cpu *cpu, const struct op *op)                       \
 	{                                                                                          \
@@ -141,7 +127,7 @@ static void low_load_memory(struct cpu *cpu, const struct op *op)
 
 	sse_check(cpu);
 	source = fp_vector(fp_load(cpu, op, buffer, 8), 8);
-	set(cpu, op->reg, low_from(get(cpu, op->reg), source));
+	set(cpu, op->reg, fp_move_low(get(cpu, op->reg), source));
 }
 
 static void high_load_memory(struct cpu *cpu, const struct op *op)
@@ -165,7 +151,7 @@ static void movhlps(struct cpu *cpu, const struct op *op)
 	__m128i source = get(cpu, op->rm);
 
 	sse_check(cpu);
-	set(cpu, op->reg, low_from(get(cpu, op->reg), _mm_unpackhi_epi64(source, source)));
+	set(cpu, op->reg, fp_move_low(get(cpu, op->reg), _mm_unpackhi_epi64(source, source)));
 }
 
 static void movlhps(struct cpu *cpu, const struct op *op)

@@ -292,6 +292,11 @@ static bool is_vendors_own(const ZydisDecodedInstruction *insn, uint64_t rflags)
 	/* 66 MOVSXD: reads a word, or a doubleword. */
 	if (insn->mnemonic == ZYDIS_MNEMONIC_MOVSXD && insn->operand_width == 16)
 		return true;
+	/* Alignment of bytes that are not written, since their mask is clear. */
+	if ((insn->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	     insn->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ) &&
+	    (rflags & 0x40000))
+		return true;
 	/* Pushes of selectors: a word, or a word with zeros, which alignment checks tell apart. */
 	return insn->meta.category == ZYDIS_CATEGORY_PUSH && (rflags & 0x40000);
 }
