@@ -522,6 +522,7 @@ static void fill_state(struct rng *rng, struct diff_case *test)
 		s->regs[4] -= DIFF_DATA - DIFF_PAGE;
 		s->regs[5] -= DIFF_DATA - DIFF_PAGE;
 	}
+	test->warm = one_in(rng, 2);
 	test->fs_base = native_fs_base();
 	test->gs_base = native_gs_base();
 	s->rip = test->mode == DIFF_16 ? 0x100 : DIFF_CODE + 0x100;

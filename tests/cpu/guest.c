@@ -21,6 +21,8 @@ enum {
 	IDT_AT = 0x1000,
 	HANDLERS_AT = 0x2000, /* 16 bytes each */
 	STACK_AT = 0x8000,
+	WARM_AT = 0xf00, /* offset from DIFF_CODE: no test goes there */
+	WARM_COUNT = 5,
 };
 
 struct diff_guest {
@@ -230,6 +232,32 @@ static void put_memory(struct diff_guest *guest, const struct diff_case *test)
 	cpu_system_ram_written(guest->system, CODE_AT, DIFF_CODE_SIZE);
 }
 
+/* Instructions that go before the test and change nothing: NOT twice of a byte in each page, which
+ * fetches both into the TLB for reading and writing; then a jump to the test. */
+static void put_warm_up(struct diff_guest *guest, const struct diff_case *test)
+{
+	uint8_t *at = guest->ram + CODE_AT + WARM_AT, *start = at;
+	uint32_t base = test->mode == DIFF_16 ? DIFF_DATA - DIFF_PAGE : 0;
+	int32_t distance;
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t address = DIFF_DATA - base + (i & 1) * DIFF_PAGE;
+		if (test->mode == DIFF_16)
+			*at++ = 0x67;
+		*at++ = 0xf6;
+		*at++ = test->mode == DIFF_64 ? 0x14 : 0x15;
+		if (test->mode == DIFF_64)
+			*at++ = 0x25;
+		memcpy(at, &address, 4);
+		at += 4;
+	}
+	*at++ = 0xe9;
+	distance = -(int32_t)(WARM_AT + (at - start) + (test->mode == DIFF_16 ? 2 : 4));
+	distance += (int32_t)(test->start.rip - (test->mode == DIFF_16 ? 0 : DIFF_CODE));
+	memcpy(at, &distance, test->mode == DIFF_16 ? 2 : 4);
+	guest->base.rip += WARM_AT - (test->start.rip & 0xfff);
+}
+
 /* The frame that the exception pushed: error code (or not), RIP, CS, RFLAGS, RSP, SS. */
 static void read_frame(struct diff_guest *guest, const struct cpu_state *state,
 		       struct diff_outcome *outcome)
@@ -255,6 +283,10 @@ void guest_run(struct diff_guest *guest, const struct diff_case *test, struct di
 
 	put_memory(guest, test);
 	make_state(guest, test);
+	if (test->warm) {
+		put_warm_up(guest, test);
+		left += WARM_COUNT;
+	}
 	if (!cpu_set_state(guest->cpu, &guest->base, &error))
 		g_error("state refused: %s", error->message);
 	cpu_run(guest->cpu, left);
