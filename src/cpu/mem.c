@@ -314,24 +314,45 @@ static struct cpu_tlb *tlb_for(struct cpu *cpu, unsigned cpl, bool implicit)
 	return &cpu->tlb_set->tlb[class];
 }
 
+/* A hit among the entries of a class, which need not be the present one. */
+static uint64_t read_class(struct cpu *cpu, struct cpu_tlb *tlb, uint64_t linear, unsigned size)
+{
+	const struct tlb_entry *entry = &tlb->entry[tlb_index(linear)];
+
+	if ((linear ^ entry->read) <= 0x1000 - size)
+		return host_read((const void *)(uintptr_t)(linear + entry->addend), size);
+	return read_with(cpu, tlb, linear, size);
+}
+
+static void write_class(struct cpu *cpu, struct cpu_tlb *tlb, uint64_t linear, uint64_t value,
+			unsigned size)
+{
+	const struct tlb_entry *entry = &tlb->entry[tlb_index(linear)];
+
+	if ((linear ^ entry->write) <= 0x1000 - size)
+		host_write((void *)(uintptr_t)(linear + entry->addend), value, size);
+	else
+		write_with(cpu, tlb, linear, value, size);
+}
+
 uint64_t mem_read_system(struct cpu *cpu, uint64_t linear, unsigned size)
 {
-	return read_with(cpu, tlb_for(cpu, 0, true), linear, size);
+	return read_class(cpu, tlb_for(cpu, 0, true), linear, size);
 }
 
 void mem_write_system(struct cpu *cpu, uint64_t linear, uint64_t value, unsigned size)
 {
-	write_with(cpu, tlb_for(cpu, 0, true), linear, value, size);
+	write_class(cpu, tlb_for(cpu, 0, true), linear, value, size);
 }
 
 uint64_t mem_read_as(struct cpu *cpu, uint64_t linear, unsigned size, unsigned cpl)
 {
-	return read_with(cpu, tlb_for(cpu, cpl, false), linear, size);
+	return read_class(cpu, tlb_for(cpu, cpl, false), linear, size);
 }
 
 void mem_write_as(struct cpu *cpu, uint64_t linear, uint64_t value, unsigned size, unsigned cpl)
 {
-	write_with(cpu, tlb_for(cpu, cpl, false), linear, value, size);
+	write_class(cpu, tlb_for(cpu, cpl, false), linear, value, size);
 }
 
 /* --- Read-modify-write --- */
