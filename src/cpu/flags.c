@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Interrupt flag, AC, PUSHF, POPF and HLT (Intel SDM 2). Without VME and PVI, which CPUID does not
  * show, IOPL decides alone. */
+#include "cpu/mem.h"
 #include "cpu/sys.h"
 
 static void check_iopl(struct cpu *cpu)
@@ -15,10 +16,24 @@ void sys_cli(struct cpu *cpu, const struct op *op)
 	cpu->rflags &= ~(uint64_t)FL_IF;
 }
 
+/* Whether HLT follows, as far as the TLB tells without effort. */
+static bool hlt_may_follow(const struct cpu *cpu)
+{
+	uint64_t linear = cpu->code_base + cpu->rip;
+	const struct tlb_entry *entry = &cpu->tlb->entry[tlb_index(linear)];
+
+	if ((linear ^ entry->exec) > 0xfff)
+		return true;
+	return *(const volatile uint8_t *)(uintptr_t)(linear + entry->addend) == 0xf4;
+}
+
+/* The shadow costs the loop a block of one instruction. It tells only when an interrupt waits
+ * already, and before HLT, which must not be reached when one comes in between. */
 void sys_sti(struct cpu *cpu, const struct op *op)
 {
 	check_iopl(cpu);
-	if (!(cpu->rflags & FL_IF))
+	if (!(cpu->rflags & FL_IF) &&
+	    (atomic_load_explicit(&cpu->intr_line, memory_order_relaxed) || hlt_may_follow(cpu)))
 		cpu->shadow_sti = true;
 	cpu->rflags |= FL_IF;
 }

@@ -133,7 +133,7 @@ static bool select_1byte(const struct insn *insn, struct op_choice *choice)
 	case 0xf4:
 		return choose(choice, sys_hlt, size, true);
 	case 0xfa:
-		return choose(choice, sys_cli, size, true);
+		return choose(choice, sys_cli, size, false);
 	case 0xfb:
 		return choose(choice, sys_sti, size, true);
 	case 0xff:
@@ -187,7 +187,7 @@ static bool select_0f01_register(const struct insn *insn, struct op_choice *choi
 	case 0xd1:
 		return choose(choice, sys_xsetbv, 4, true);
 	case 0xf8:
-		return insn->code_size == 8 && choose(choice, sys_swapgs, 8, true);
+		return insn->code_size == 8 && choose(choice, sys_swapgs, 8, false);
 	case 0xf9:
 		return choose(choice, sys_rdtscp, 4, false);
 	default:
@@ -226,7 +226,7 @@ static bool select_fsgsbase(const struct insn *insn, struct op_choice *choice)
 
 	if (is_mem(insn) || !(insn->flags & OP_REP) || n > 3 || insn->code_size != 8)
 		return false;
-	return choose(choice, table[n], insn->operand_size == 8 ? 8 : 4, true);
+	return choose(choice, table[n], insn->operand_size == 8 ? 8 : 4, false);
 }
 
 static bool select_random(const struct insn *insn, struct op_choice *choice)
@@ -263,7 +263,7 @@ static bool select_0f_control(const struct insn *insn, struct op_choice *choice)
 	case 0x09:
 		return choose(choice, sys_wbinvd, 4, true);
 	case 0x20:
-		return choose(choice, sys_mov_from_cr, machine_word(insn), true);
+		return choose(choice, sys_mov_from_cr, machine_word(insn), false);
 	case 0x21:
 		return choose(choice, sys_mov_from_dr, machine_word(insn), true);
 	case 0x22:
@@ -285,7 +285,7 @@ static bool select_0f(const struct insn *insn, struct op_choice *choice)
 	case 0x31:
 		return choose(choice, sys_rdtsc, 4, false);
 	case 0x32:
-		return choose(choice, sys_rdmsr, 4, true);
+		return choose(choice, sys_rdmsr, 4, false);
 	case 0x33:
 		return choose(choice, sys_rdpmc, 4, true);
 	case 0x34:

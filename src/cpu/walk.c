@@ -39,8 +39,8 @@ static bool nx_enabled(const struct cpu *cpu)
 	return (cpu->efer & EFER_NXE) && (cpu->cr4 & CR4_PAE);
 }
 
-/* Reserved bits of a PAE or 4-level entry; @page_bits is 0 for a pointer to a table. */
-static uint64_t entry_reserved(const struct cpu *cpu, unsigned level, unsigned page_bits)
+/* Bits that are reserved in every PAE or 4-level entry. */
+static uint64_t entry_reserved(const struct cpu *cpu)
 {
 	uint64_t reserved = phys_reserved(cpu) & PTE_ADDRESS;
 
@@ -48,19 +48,17 @@ static uint64_t entry_reserved(const struct cpu *cpu, unsigned level, unsigned p
 		reserved |= PTE_NX;
 	if (!cpu_is_long(cpu))
 		reserved |= UINT64_C(0x7ff) << 52;
-	if (level == 4)
-		reserved |= PTE_PS;
-	if (page_bits > 12) /* between the PAT bit and the address */
-		reserved |= ((UINT64_C(1) << page_bits) - 1) & ~UINT64_C(0x1fff);
 	return reserved;
 }
 
 static enum walk_outcome walk_wide(struct walk *w, uint64_t table, unsigned level)
 {
 	struct cpu *cpu = w->cpu;
+	uint64_t always = entry_reserved(cpu);
 
 	w->entry_size = 8;
 	for (;; level--) {
+		uint64_t reserved = always;
 		unsigned shift = 12 + 9 * (level - 1);
 		uint64_t at = table + ((w->linear >> shift) & 0x1ff) * 8;
 		uint64_t entry = phys_read(cpu, at, 8);
@@ -70,7 +68,11 @@ static enum walk_outcome walk_wide(struct walk *w, uint64_t table, unsigned leve
 		w->entry[w->depth++] = entry;
 		if (!(entry & PTE_P))
 			return WALK_NOT_PRESENT;
-		if (entry & entry_reserved(cpu, level, leaf ? shift : 0))
+		if (level == 4)
+			reserved |= PTE_PS;
+		else if (leaf && level > 1) /* between the PAT bit and the address */
+			reserved |= ((UINT64_C(1) << shift) - 1) & ~UINT64_C(0x1fff);
+		if (entry & reserved)
 			return WALK_RESERVED;
 		w->rights &= entry;
 		w->nx |= (entry & PTE_NX) != 0;
