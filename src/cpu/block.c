@@ -20,6 +20,7 @@ void cache_new(struct cpu *cpu)
 	cache->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	g_assert(cache->arena != MAP_FAILED);
+	exec_init();
 	cpu->cache = cache;
 }
 
@@ -325,7 +326,7 @@ static struct block *build(struct cpu *cpu, const struct tlb_page *page, uint64_
 	}
 	finish(&b, ended);
 	arena_take(cache, block_size(block->count + !ended));
-	if (page->slot && (most == BLOCK_INSNS || most == 1))
+	if (page->slot)
 		enlist(cpu, block);
 	return block;
 }
@@ -384,15 +385,14 @@ static uint64_t fetch_linear(struct cpu *cpu)
 	return (uint32_t)(cpu->code_base + cpu->rip);
 }
 
-struct block *cache_find_short(struct cpu *cpu, unsigned most)
+struct block *cache_find_alone(struct cpu *cpu)
 {
 	uint64_t linear = fetch_linear(cpu);
 	struct tlb_page page = *fetch_page(cpu, linear);
-	struct block *block = NULL;
+	struct block *block =
+		lookup(cpu, linear, page.gpa | (linear & 0xfff), cpu->mode | MODE_ALONE);
 
-	if (most == 1)
-		block = lookup(cpu, linear, page.gpa | (linear & 0xfff), cpu->mode | MODE_ALONE);
-	return block ? block : build(cpu, &page, linear, most);
+	return block ? block : build(cpu, &page, linear, 1);
 }
 
 struct block *cache_find(struct cpu *cpu)

@@ -68,8 +68,8 @@ void cache_flush(struct cpu *cpu);
 void cache_drop(struct cpu *cpu, uint64_t gpa, uint64_t granules);
 /* The block at cpu->rip; raises what fetching the first instruction raises. */
 struct block *cache_find(struct cpu *cpu);
-/* The same with at most @most instructions. */
-struct block *cache_find_short(struct cpu *cpu, unsigned most);
+/* The same for a block of one instruction. */
+struct block *cache_find_alone(struct cpu *cpu);
 /* Makes @link lead to @to, if it may. */
 void cache_link(struct cpu *cpu, struct link *link, struct block *to);
 
@@ -104,3 +104,4 @@ void fast_select(struct block *block, const struct op_info *info);
  * NULL. With cpu NULL: fills the table of handlers. cpu->rip is valid after it. */
 struct link *exec_run(struct cpu *cpu, struct block *block);
 const void *exec_handler(unsigned index);
+void exec_init(void); /* before the first of all blocks */

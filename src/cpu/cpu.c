@@ -208,6 +208,8 @@ static void take_raised(struct cpu *cpu)
 		cpu->stopping = false;
 		system_resume_others(cpu);
 	}
+	if (!atomic_load(&cpu->in_loop)) /* raised between bus_begin and bus_end */
+		bus_end(cpu);
 	cpu->block_hit = false;
 	if (cpu->retire_limit == UINT64_MAX)
 		atomic_fetch_and(&cpu->request, ~(uint32_t)REQ_COUNT);
@@ -340,7 +342,7 @@ static struct block *find_block(struct cpu *cpu, uint64_t left)
 		if (block->count <= left)
 			return block;
 	}
-	return cache_find_short(cpu, alone ? 1 : (unsigned)MIN(left, BLOCK_INSNS));
+	return cache_find_alone(cpu);
 }
 
 /* One instruction between the debug checks. */

@@ -131,12 +131,21 @@ static inline uint64_t ea_any(const struct cpu *cpu, const struct op *op)
 		ENTER(jump->block);                                                                \
 	} while (0)
 
+/* The labels, which only exec_run can name; filled once. */
 static const void *handlers[EXEC_COUNT];
+
+void exec_init(void)
+{
+	static gsize done;
+
+	if (g_once_init_enter(&done)) {
+		exec_run(NULL, NULL);
+		g_once_init_leave(&done, 1);
+	}
+}
 
 const void *exec_handler(unsigned index)
 {
-	if (!handlers[0])
-		exec_run(NULL, NULL);
 	return handlers[index];
 }
 

@@ -292,7 +292,7 @@ uint64_t seg_linear(struct cpu *cpu, unsigned segment, uint64_t offset, unsigned
 
 /* --- TLB --- */
 void tlb_flush_all(struct cpu *cpu);
-void tlb_flush_nonglobal(struct cpu *cpu);
+void tlb_flush_nonglobal(struct cpu *cpu); /* of every PCID */
 void tlb_flush_page(struct cpu *cpu, uint64_t linear); /* INVLPG: global ones and large pages too */
 /* After CR3 was loaded: what must go, goes. @keep: bit 63 of the source was set with PCIDs on. */
 void tlb_cr3_loaded(struct cpu *cpu, uint64_t old, bool keep);

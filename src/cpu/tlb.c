@@ -109,11 +109,20 @@ void tlb_flush_all(struct cpu *cpu)
 	cpu->generation[1] = new_generation(cpu);
 }
 
-void tlb_flush_nonglobal(struct cpu *cpu)
+/* Without CR4.PGE nothing is global. */
+static void flush_nonglobal(struct cpu *cpu, struct tlb_set *set)
 {
-	flush_set(cpu, cpu->tlb_set, !(cpu->cr4 & CR4_PGE));
+	flush_set(cpu, set, !(cpu->cr4 & CR4_PGE));
 	if (!(cpu->cr4 & CR4_PGE))
 		cpu->generation[1] = new_generation(cpu);
+}
+
+void tlb_flush_nonglobal(struct cpu *cpu)
+{
+	for (unsigned i = 0; i < TLB_SETS; i++) {
+		if (cpu->tlb_sets[i].in_use)
+			flush_nonglobal(cpu, &cpu->tlb_sets[i]);
+	}
 }
 
 static uint64_t region_bit(uint64_t linear, unsigned *word)
@@ -204,7 +213,7 @@ void tlb_cr3_loaded(struct cpu *cpu, uint64_t old, bool keep)
 	cpu->tlb_set = set;
 	cpu->generation[0] = set->generation;
 	if (!keep)
-		tlb_flush_nonglobal(cpu);
+		flush_nonglobal(cpu, set);
 	tlb_select(cpu);
 }
 
