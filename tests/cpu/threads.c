@@ -98,12 +98,13 @@ static void test_split_lock(void)
 	bench_free(bench);
 }
 
-/* One rewrites a function and waits until the other, who calls it all the time, returns the new
+/* (Few rounds: where both share one host CPU each takes two time slices.)
+ * One rewrites a function and waits until the other, who calls it all the time, returns the new
  * value; the other ends at the value 0. */
 CODE(caller, 64,
      "jmp 1f; 2: mov eax, -1; ret; 1: call 2b; mov [0x20000], eax; test eax, eax; jnz 1b; hlt");
 CODE(patcher, 64,
-     "mov ecx, 500; mov edi, 0x1002; 1: mov [rdi + 1], ecx; 2: pause; cmp [0x20000], ecx; jne 2b;"
+     "mov ecx, 40; mov edi, 0x1002; 1: mov [rdi + 1], ecx; 2: pause; cmp [0x20000], ecx; jne 2b;"
      "dec ecx; jnz 1b; mov [rdi + 1], ecx; hlt");
 
 static void test_cross_modify(void)
