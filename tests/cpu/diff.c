@@ -169,9 +169,10 @@ static void report(const struct diff_case *test, const struct diff_traits *trait
 
 	for (unsigned i = 0; i < test->length; i++)
 		g_string_append_printf(bytes, "%02x", test->bytes[i]);
-	g_test_message(
-		"LODGE_SEED=%lu LODGE_CASE=%lu LODGE_SEQUENCE=%u: %s-bit %s %s: host/ours:%s", seed,
-		index, sequence, modes[test->mode], traits->name, bytes->str, text);
+	g_test_message("LODGE_SEED=%lu LODGE_CASE=%lu LODGE_SEQUENCE=%u: %s-bit %s %s "
+		       "(rsp %lx rflags %lx): host/ours:%s",
+		       seed, index, sequence, modes[test->mode], traits->name, bytes->str,
+		       test->start.regs[4], test->start.rflags, text);
 }
 
 static void count(GHashTable *table, const char *name)

@@ -263,19 +263,11 @@ static bool writes_segment(const ZydisDecodedInstruction *insn, const ZydisDecod
 	return false;
 }
 
-/* Far transfers, and near ones through registers or memory, whose target cannot be arranged. */
-static bool is_wild_branch(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
+/* Far transfers: descriptor tables once more. */
+static bool is_far(const ZydisDecodedInstruction *insn)
 {
-	switch (insn->meta.category) {
-	case ZYDIS_CATEGORY_CALL:
-	case ZYDIS_CATEGORY_UNCOND_BR:
-		return insn->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR ||
-		       operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	case ZYDIS_CATEGORY_RET:
-		return true;
-	default:
-		return false;
-	}
+	return insn->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR ||
+	       (insn->meta.category == ZYDIS_CATEGORY_RET && (insn->opcode & 0xfe) == 0xca);
 }
 
 /* Encodings that Intel and AMD take differently. */
@@ -566,17 +558,66 @@ static bool is_branch(const ZydisDecodedInstruction *insn)
 {
 	return insn->meta.category == ZYDIS_CATEGORY_COND_BR ||
 	       insn->meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
-	       insn->meta.category == ZYDIS_CATEGORY_CALL;
+	       insn->meta.category == ZYDIS_CATEGORY_CALL ||
+	       insn->meta.category == ZYDIS_CATEGORY_RET;
 }
 
-/* Lets a relative branch go to an INT3 behind the instruction and the way back. */
-static void arrange_branch(struct target *t)
+/* Lets a branch go to an INT3 behind the instruction and the way back: a relative one by its
+ * displacement, others by the register or the bytes in memory that hold the target. */
+static bool arrange_branch(struct target *t, const ZydisDecodedOperand *operands)
 {
+	static uint8_t data[DIFF_DATA_SIZE];
 	unsigned size = t->insn->raw.imm[0].size / 8;
 	int32_t distance = 16 + (int32_t)below(t->rng, size == 1 ? 100 : 3000);
+	uint64_t to = t->test->start.rip + (uint64_t)distance, at;
 
-	if (t->insn->raw.imm[0].is_relative)
+	/* The stack is not addressed by that prefix's size, as operand_address would have it. */
+	if (t->insn->meta.category == ZYDIS_CATEGORY_RET &&
+	    (t->insn->attributes & ZYDIS_ATTRIB_HAS_ADDRESSSIZE))
+		return false;
+
+	if (t->insn->raw.imm[0].is_relative) {
 		memcpy(t->bytes + t->insn->raw.imm[0].offset, &distance, size);
+		return true;
+	}
+	if (operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+	    operands[0].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT) {
+		t->test->start.regs[register_number(operands[0].reg.value)] = to;
+		return register_number(operands[0].reg.value) != 4;
+	}
+	for (unsigned i = 0; i < t->insn->operand_count; i++) {
+		if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+		    !(operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_READ))
+			continue;
+		at = operand_address(t, &operands[i]) - DIFF_DATA;
+		if (at > DIFF_DATA_SIZE - 8)
+			return at >= DIFF_DATA_SIZE; /* faults, or is not all ours */
+		memcpy(data, t->test->data, DIFF_DATA_SIZE);
+		memcpy(data + at, &to, 8);
+		t->test->data = data;
+		return true;
+	}
+	return false;
+}
+
+/* #UD, which a processor may find before it has fetched the whole instruction. */
+static bool is_refused(const ZydisDecodedInstruction *insn, const struct diff_traits *traits)
+{
+	return traits->extension || insn->mnemonic == ZYDIS_MNEMONIC_UD1 ||
+	       insn->meta.isa_ext == ZYDIS_ISA_EXT_VTX ||
+	       (insn->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED);
+}
+
+/* Now and then the instruction lies across two pages of code, or its end is missing. */
+static void choose_place(struct rng *rng, struct diff_case *test, unsigned length)
+{
+	uint64_t end = (test->mode == DIFF_16 ? 0 : DIFF_CODE) + DIFF_PAGE;
+
+	if (!one_in(rng, 32))
+		return;
+	if (one_in(rng, 2))
+		end += DIFF_PAGE;
+	test->start.rip = end - 1 - below(rng, length);
 }
 
 /* In a sequence, registers change before they are used: operands are found by displacement alone.
@@ -666,11 +707,13 @@ static bool add_instruction(struct rng *rng, uint64_t index, struct diff_case *t
 		    ZydisDecoderDecodeFull(&decoders[test->mode], t.bytes, 15, &insn, operands)))
 		return false;
 	if (is_excluded(&insn) || is_vendors_own(&insn, test->start.rflags) ||
-	    writes_segment(&insn, operands) || is_wild_branch(&insn, operands))
+	    writes_segment(&insn, operands) || is_far(&insn))
 		return false;
 	traits->name = ZydisMnemonicGetString(insn.mnemonic);
 	traits->undefined_flags |= undefined_flags(&insn);
 	traits->extension = is_extension(&insn);
+	if (!sequence && !is_branch(&insn) && !is_refused(&insn, traits))
+		choose_place(rng, test, insn.length);
 	if (sequence && !fits_sequence(&t, operands, traits))
 		return false;
 	if (!aim(&t, operands) || !all_known(&t, operands))
@@ -678,7 +721,8 @@ static bool add_instruction(struct rng *rng, uint64_t index, struct diff_case *t
 	if (is_branch(&insn)) {
 		if (test->mode == DIFF_64 && (insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE))
 			return false; /* 16-bit displacement for AMD, 32-bit for Intel */
-		arrange_branch(&t);
+		if (!arrange_branch(&t, operands))
+			return false;
 	}
 	for (unsigned i = 0; i < 16 && test->mode != DIFF_64; i++)
 		test->start.regs[i] = (uint32_t)test->start.regs[i];

@@ -255,7 +255,7 @@ static void put_warm_up(struct diff_guest *guest, const struct diff_case *test)
 	distance = -(int32_t)(WARM_AT + (at - start) + (test->mode == DIFF_16 ? 2 : 4));
 	distance += (int32_t)(test->start.rip - (test->mode == DIFF_16 ? 0 : DIFF_CODE));
 	memcpy(at, &distance, test->mode == DIFF_16 ? 2 : 4);
-	guest->base.rip += WARM_AT - (test->start.rip & 0xfff);
+	guest->base.rip = (test->mode == DIFF_16 ? 0 : DIFF_CODE) + WARM_AT;
 }
 
 /* The frame that the exception pushed: error code (or not), RIP, CS, RFLAGS, RSP, SS. */
