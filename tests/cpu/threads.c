@@ -121,9 +121,7 @@ static void test_cross_modify(void)
 /* --- Requests --- */
 
 CODE(forever, 64, "1: jmp 1b");
-CODE(long_rep, 64,
-     "1: mov rcx, -1; mov edi, 0x20000; 2: mov ecx, 0x300000; mov edi, 0x20000;"
-     "rep stosb; jmp 2b");
+CODE(long_rep, 64, "1: mov ecx, 0x200000; mov edi, 0x100000; rep stosb; jmp 1b");
 CODE(long_cmps, 64, "1: mov ecx, 0x300000; mov esi, 0x20000; mov edi, 0x20000; repe cmpsb; jmp 1b");
 
 static void kick_one(const uint8_t *code, size_t size)
