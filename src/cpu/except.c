@@ -78,7 +78,7 @@ static void enter_handler(struct delivery *d, bool interrupt_gate)
 static void deliver_long(struct delivery *d)
 {
 	struct cpu *cpu = d->cpu;
-	uint64_t at = cpu->idtr.base + d->event->vector * 16u, high;
+	uint64_t at = cpu->idtr.base + d->event->vector * 16u, high, frame[6];
 	struct stack stack = {.cpu = cpu, .mask = UINT64_MAX, .flat64 = true, .error = d->ext};
 	unsigned ist;
 
@@ -100,13 +100,16 @@ static void deliver_long(struct delivery *d)
 		stack.sp = cpu->regs[CPU_RSP];
 	code_check_rip(cpu, &d->target, d->ext);
 	stack.sp &= ~UINT64_C(15);
-	stack_push(&stack, cpu->seg[SEG_SS].selector, 8);
-	stack_push(&stack, cpu->regs[CPU_RSP], 8);
-	stack_push(&stack, pushed_flags(cpu, d->event), 8);
-	stack_push(&stack, cpu->seg[SEG_CS].selector, 8);
-	stack_push(&stack, cpu->rip, 8);
+	frame[0] = d->event->error;
+	frame[1] = cpu->rip;
+	frame[2] = cpu->seg[SEG_CS].selector;
+	frame[3] = pushed_flags(cpu, d->event);
+	frame[4] = cpu->regs[CPU_RSP];
+	frame[5] = cpu->seg[SEG_SS].selector;
 	if (d->event->has_error)
-		stack_push(&stack, d->event->error, 8);
+		stack_push_words(&stack, frame, 6);
+	else
+		stack_push_words(&stack, frame + 1, 5);
 	desc_mark_accessed(cpu, &d->target.desc);
 	if (d->target.cpl != cpu->cpl)
 		seg_set_null(cpu, SEG_SS, d->target.cpl);

@@ -4,6 +4,7 @@
  *
  * Invariants: everything is read and checked before any register changes; the stack is accessed
  * with the rights of the privilege it belongs to. */
+#include "cpu/mem.h"
 #include "cpu/sys.h"
 
 /* --- Code segments --- */
@@ -446,8 +447,9 @@ void sys_iret(struct cpu *cpu, const struct op *op)
 	struct code_target target;
 	struct cpu_segment ss;
 	struct stack stack;
-	uint64_t rip, flags, rsp;
+	uint64_t rip, flags, rsp, frame[5];
 	uint16_t selector;
+	bool whole;
 
 	if (!cpu_is_protected(cpu)) {
 		iret_flat(cpu, size);
@@ -458,9 +460,11 @@ void sys_iret(struct cpu *cpu, const struct op *op)
 		return;
 	}
 	stack_init(&stack, cpu, 0);
-	rip = stack_pop(&stack, size);
-	selector = stack_pop(&stack, size);
-	flags = stack_pop(&stack, size);
+	whole = from64 && size == 8 && is_canonical(stack.sp) &&
+		mem_try_read_words(cpu, stack.sp, frame, 5, cpu->cpl);
+	rip = whole ? frame[0] : stack_pop(&stack, size);
+	selector = whole ? frame[1] : stack_pop(&stack, size);
+	flags = whole ? frame[2] : stack_pop(&stack, size);
 	if ((flags & FL_VM) && size == 4 && !old_cpl && !cpu_is_long(cpu)) {
 		iret_to_v86(cpu, &stack, selector, rip, flags);
 		return;
@@ -469,8 +473,8 @@ void sys_iret(struct cpu *cpu, const struct op *op)
 	outer = target.cpl > old_cpl;
 	rsp = stack_rsp(&stack, cpu->regs[CPU_RSP]);
 	if (outer || from64) {
-		rsp = stack_pop(&stack, size);
-		return_stack(cpu, stack_pop(&stack, size), &target, &ss);
+		rsp = whole ? frame[3] : stack_pop(&stack, size);
+		return_stack(cpu, whole ? frame[4] : stack_pop(&stack, size), &target, &ss);
 	}
 	code_check_rip(cpu, &target, 0);
 	desc_mark_accessed(cpu, &target.desc);

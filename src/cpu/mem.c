@@ -355,6 +355,28 @@ void mem_write_as(struct cpu *cpu, uint64_t linear, uint64_t value, unsigned siz
 	write_class(cpu, tlb_for(cpu, cpl, false), linear, value, size);
 }
 
+bool mem_try_read_words(struct cpu *cpu, uint64_t linear, uint64_t *words, unsigned count,
+			unsigned cpl)
+{
+	const struct tlb_entry *entry = &tlb_for(cpu, cpl, false)->entry[tlb_index(linear)];
+
+	if ((linear ^ entry->read) > 0x1000 - 8 * count)
+		return false;
+	memcpy(words, (const void *)(uintptr_t)(linear + entry->addend), 8 * count);
+	return true;
+}
+
+bool mem_try_write_words(struct cpu *cpu, uint64_t linear, const uint64_t *words, unsigned count,
+			 unsigned cpl)
+{
+	const struct tlb_entry *entry = &tlb_for(cpu, cpl, false)->entry[tlb_index(linear)];
+
+	if ((linear ^ entry->write) > 0x1000 - 8 * count)
+		return false;
+	memcpy((void *)(uintptr_t)(linear + entry->addend), words, 8 * count);
+	return true;
+}
+
 /* --- Read-modify-write --- */
 
 void mem_target_begin(struct cpu *cpu, struct mem_target *target, unsigned segment, uint64_t offset,

@@ -113,6 +113,13 @@ void mem_write_linear(struct cpu *cpu, unsigned segment, uint64_t linear, uint64
 uint64_t mem_linear(struct cpu *cpu, unsigned segment, uint64_t offset, unsigned size,
 		    enum mem_access access);
 
+/* @count words of 8 bytes with the rights of @cpl, if they are in one page and the TLB has it;
+ * false, with nothing done, where mem_read_as and mem_write_as must be used. */
+bool mem_try_read_words(struct cpu *cpu, uint64_t linear, uint64_t *words, unsigned count,
+			unsigned cpl);
+bool mem_try_write_words(struct cpu *cpu, uint64_t linear, const uint64_t *words, unsigned count,
+			 unsigned cpl);
+
 /* A read-modify-write operand, see mem_target_begin. */
 struct mem_target {
 	uint8_t *host; /* NULL: use mem_read_linear and mem_write_linear, which cannot fault */

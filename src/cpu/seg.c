@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Segmentation: descriptor tables, the checks of a segmented access, loads of segment registers and
  * stacks (Intel SDM 3A chapters 3 and 5). */
+#include "cpu/mem.h"
 #include "cpu/sys.h"
 
 /* --- Accesses --- */
@@ -303,6 +304,18 @@ uint64_t stack_pop(struct stack *stack, unsigned size)
 
 	stack->sp = (stack->sp + size) & stack->mask;
 	return value;
+}
+
+void stack_push_words(struct stack *stack, const uint64_t *words, unsigned count)
+{
+	uint64_t sp = stack->sp - 8 * count;
+
+	if (is_canonical(sp) && mem_try_write_words(stack->cpu, sp, words, count, stack->cpl)) {
+		stack->sp = sp;
+		return;
+	}
+	while (count > 0)
+		stack_push(stack, words[--count], 8);
 }
 
 void stack_need(struct stack *stack, unsigned bytes)

@@ -159,6 +159,8 @@ struct stack {
 void stack_init(struct stack *stack, struct cpu *cpu, uint32_t error); /* the present one */
 void stack_push(struct stack *stack, uint64_t value, unsigned size);
 uint64_t stack_pop(struct stack *stack, unsigned size);
+/* Pushes the words of a 64-bit stack, the last of the array first. */
+void stack_push_words(struct stack *stack, const uint64_t *words, unsigned count);
 /* Raises what pushing @bytes would raise for the segment's limit. */
 void stack_need(struct stack *stack, unsigned bytes);
 /* RSP as it is after the pushes and pops. */
