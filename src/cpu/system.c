@@ -160,10 +160,14 @@ void system_enter(struct cpu *cpu)
 		system_answer(cpu, false);
 }
 
-/* TLB work can be done anywhere; blocks must wait until none runs. */
+/* TLB work can be done anywhere, and is what others wait for; blocks must wait until none runs. */
 static void answer_locked(struct cpu *cpu, bool blocks_too)
 {
 	struct cpu_sync *sync = cpu->sync;
+
+	atomic_store(&cpu->sync_seen, atomic_load(&cpu->system->broadcasts));
+	if (cpu->system->waiters)
+		g_cond_broadcast(&cpu->system->answered);
 
 	if (sync->drop_translation)
 		tlb_flush_all(cpu);
@@ -196,9 +200,6 @@ void system_answer(struct cpu *cpu, bool blocks_too)
 		atomic_store(&cpu->in_loop, true);
 	}
 	answer_locked(cpu, blocks_too);
-	atomic_store(&cpu->sync_seen, atomic_load(&system->broadcasts));
-	if (system->waiters)
-		g_cond_broadcast(&system->answered);
 	g_mutex_unlock(&system->lock);
 }
 
@@ -236,7 +237,6 @@ static void wait_answers_locked(struct cpu_system *system, struct cpu *self, uin
 void system_stop_others(struct cpu *cpu)
 {
 	struct cpu_system *system = cpu->system;
-	uint64_t number;
 
 	g_mutex_lock(&system->lock);
 	system->waiters++;
@@ -245,7 +245,7 @@ void system_stop_others(struct cpu *cpu)
 	while (system->stopper)
 		g_cond_wait(&system->answered, &system->lock);
 	system->stopper = cpu;
-	number = broadcast_locked(system, cpu);
+	broadcast_locked(system, cpu);
 	for (;;) {
 		bool outside = true;
 
@@ -260,7 +260,6 @@ void system_stop_others(struct cpu *cpu)
 	}
 	system->waiters--;
 	atomic_store(&cpu->in_loop, true);
-	atomic_store(&cpu->sync_seen, number);
 	answer_locked(cpu, false);
 	g_mutex_unlock(&system->lock);
 }
