@@ -62,6 +62,10 @@ static void save_element(const struct state_field *field, uint8_t *p, GByteArray
 		const struct vm_timer *timer = (const struct vm_timer *)(const void *)p;
 		put(to, timer->armed, 1);
 		put(to, timer->armed ? (uint64_t)timer->deadline_ns : 0, 8);
+	} else if (field->type == STATE_BUFFER) {
+		const GByteArray *buffer = *(GByteArray **)(void *)p;
+		put(to, buffer->len, 4);
+		g_byte_array_append(to, buffer->data, buffer->len);
 	} else {
 		put(to, load_host(p, wire_size(field->type)), wire_size(field->type));
 	}
@@ -112,6 +116,17 @@ static bool load_timer(struct vm_timer *timer, const uint8_t **from, const uint8
 	return true;
 }
 
+static bool load_buffer(GByteArray *buffer, const uint8_t **from, const uint8_t *end)
+{
+	uint64_t length;
+	if (!get(from, end, 4, &length) || (size_t)(end - *from) < length)
+		return false;
+	g_byte_array_set_size(buffer, 0);
+	g_byte_array_append(buffer, *from, (guint)length);
+	*from += length;
+	return true;
+}
+
 static bool load_element(const struct state_field *field, unsigned version, uint8_t *p,
 			 const uint8_t **from, const uint8_t *end, GError **error)
 {
@@ -120,6 +135,9 @@ static bool load_element(const struct state_field *field, unsigned version, uint
 		return load_fields(field->sub, version, p, from, end, error);
 	if (field->type == STATE_TIMER) {
 		if (load_timer((struct vm_timer *)(void *)p, from, end))
+			return true;
+	} else if (field->type == STATE_BUFFER) {
+		if (load_buffer(*(GByteArray **)(void *)p, from, end))
 			return true;
 	} else if (get(from, end, wire_size(field->type), &value)) {
 		if (field->type == STATE_BOOL && value > 1)

@@ -24,6 +24,7 @@ enum state_type {
 	STATE_BYTES,  /* count bytes */
 	STATE_STRUCT, /* count structs of size `size` with table `sub` */
 	STATE_TIMER,  /* struct vm_timer: deadline, or armed = false */
+	STATE_BUFFER, /* GByteArray *: u32 length, bytes; post_load judges the length */
 };
 
 struct state_table;
@@ -89,6 +90,11 @@ struct state_table {
 		.name = #f, .type = STATE_STRUCT, .offset = offsetof(s, f),                        \
 		.size = sizeof(((s *)0)->f[0]), .count = G_N_ELEMENTS(((s *)0)->f),                \
 		.sub = (table), ##__VA_ARGS__                                                      \
+	}
+#define STATE_BUFFER_FIELD(s, f, ...)                                                              \
+	{                                                                                          \
+		.name = #f, .type = STATE_BUFFER, .offset = offsetof(s, f),                        \
+		.size = sizeof(GByteArray *), .count = 1, ##__VA_ARGS__                            \
 	}
 #define STATE_TIMER_FIELD(s, f, ...)                                                               \
 	{                                                                                          \

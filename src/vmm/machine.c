@@ -219,7 +219,8 @@ static bool parse_scalars(const struct json *json, struct machine_config *config
 	    !json_get_bool(json, "mergeable", false, &config->mergeable, error) ||
 	    !json_get_bool(json, "no_reboot", false, &config->no_reboot, error) ||
 	    !json_get_bool(json, "paused", false, &config->paused, error) ||
-	    !json_get_bool(json, "rng", false, &config->rng, error))
+	    !json_get_bool(json, "rng", false, &config->rng, error) ||
+	    !json_get_bool(json, "packed", false, &config->packed, error))
 		return false;
 	if (memory % 4096)
 		return error_set(error, LODGE_ERROR_INVALID,
@@ -248,6 +249,7 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 					    "no_reboot",
 					    "paused",
 					    "rng",
+					    "packed",
 					    "kernel",
 					    "initrd",
 					    "firmware",

@@ -54,6 +54,7 @@ struct machine_config {
 	GPtrArray *ports; /* further virtio-console ports: struct machine_port */
 	GPtrArray *disks, *nics;
 	bool rng;
+	bool packed;                   /* virtio devices offer packed rings */
 	struct machine_file control;   /* a listening unix socket */
 	struct machine_file debug_log; /* where bytes written to port 0x402 go */
 };
