@@ -373,10 +373,14 @@ static enum cpu_exit run(struct cpu *cpu)
 	}
 	for (;;) {
 		struct block *block;
+		uint64_t leads_to;
 		bool single;
 
+		leads_to = cpu->rip;
 		if (serve(cpu, &exit))
 			return exit;
+		if (cpu->rip != leads_to) /* an event came between: the link leads elsewhere */
+			link = NULL;
 		if (cpu->retired >= cpu->retire_limit)
 			return CPU_EXIT_BUDGET;
 		/* A fault of the fetch finds RIP where it is. */
