@@ -81,7 +81,7 @@ void cpu_request_init(struct cpu *cpu)
 
 void cpu_request_sipi(struct cpu *cpu, uint8_t vector)
 {
-	atomic_store(&cpu->sipi_vector, vector);
+	atomic_store(&cpu->sipi_requested, vector);
 	atomic_fetch_or(&cpu->request, REQ_SIPI);
 }
 
@@ -242,11 +242,13 @@ static void take_init(struct cpu *cpu)
 
 static void take_sipi(struct cpu *cpu)
 {
-	uint8_t vector = atomic_load(&cpu->sipi_vector);
+	uint8_t vector;
 
 	atomic_fetch_and(&cpu->request, ~(uint32_t)REQ_SIPI);
+	vector = atomic_load(&cpu->sipi_requested);
 	if (cpu->activity != CPU_WAIT_SIPI)
 		return;
+	cpu->sipi_vector = vector;
 	cpu->seg[SEG_CS].selector = (uint16_t)(vector << 8);
 	cpu->seg[SEG_CS].base = (uint64_t)vector << 12;
 	cpu->rip = 0;

@@ -166,13 +166,14 @@ struct cpu {
 	struct cpu_table gdtr, idtr;
 	uint64_t dr[4], dr6, dr7;
 	uint64_t pending_debug; /* DR6 bits of traps to be raised after this instruction */
-	bool break_held; /* the instruction before was a MOV SS: no instruction breakpoint */
+	bool break_held;        /* the instruction before was a MOV SS: no instruction breakpoint */
 	bool pdpte_loaded; /* pdpte[] holds what CR3 points to (PAE paging without long mode) */
 	uint64_t pdpte[4];
 	struct cpu_msrs msr;
 	struct cpu_event event; /* recognised, delivery not finished */
 	int64_t tsc_offset;
-	_Atomic uint8_t sipi_vector;
+	uint8_t sipi_vector;            /* of the last SIPI taken: its own thread's */
+	_Atomic uint8_t sipi_requested; /* of the last one sent: with REQ_SIPI */
 
 	/* x87 and SSE: the FXSAVE64 image. While fpu_live is set the x87 part (bytes 0-23 and
 	 * ST/MM) is in the host's registers instead; x87_park() brings it back. XMM registers are
@@ -292,7 +293,7 @@ uint64_t seg_linear(struct cpu *cpu, unsigned segment, uint64_t offset, unsigned
 
 /* --- TLB --- */
 void tlb_flush_all(struct cpu *cpu);
-void tlb_flush_nonglobal(struct cpu *cpu); /* of every PCID */
+void tlb_flush_nonglobal(struct cpu *cpu);             /* of every PCID */
 void tlb_flush_page(struct cpu *cpu, uint64_t linear); /* INVLPG: global ones and large pages too */
 /* After CR3 was loaded: what must go, goes. @keep: bit 63 of the source was set with PCIDs on. */
 void tlb_cr3_loaded(struct cpu *cpu, uint64_t old, bool keep);

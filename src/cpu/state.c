@@ -117,7 +117,7 @@ void cpu_get_state(struct cpu *cpu, struct cpu_state *state)
 	state->nmi_pending = atomic_load(&cpu->request) & REQ_NMI;
 	state->nmi_blocked = cpu->nmi_blocked;
 	state->activity = cpu->activity;
-	state->sipi_vector = atomic_load(&cpu->sipi_vector);
+	state->sipi_vector = cpu->sipi_vector;
 }
 
 /* --- Set --- */
@@ -204,7 +204,7 @@ static void set_requests(struct cpu *cpu, const struct cpu_state *state)
 		atomic_fetch_or(&cpu->request, REQ_NMI);
 	else
 		atomic_fetch_and(&cpu->request, ~(uint32_t)REQ_NMI);
-	atomic_store(&cpu->sipi_vector, state->sipi_vector);
+	cpu->sipi_vector = state->sipi_vector;
 }
 
 static void take_state(struct cpu *cpu, const struct cpu_state *state)
