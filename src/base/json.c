@@ -437,3 +437,32 @@ void json_append(GString *to, const struct json *value)
 		break;
 	}
 }
+
+void json_append_key(GString *to, const char *key)
+{
+	char last = to->len ? to->str[to->len - 1] : '\0';
+	if (last != '{')
+		g_string_append_c(to, ',');
+	json_append_string(to, key);
+	g_string_append_c(to, ':');
+}
+
+void json_append_member_string(GString *to, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	json_append_key(to, key);
+	json_append_string(to, value);
+}
+
+void json_append_member_int(GString *to, const char *key, int64_t value)
+{
+	json_append_key(to, key);
+	g_string_append_printf(to, "%" G_GINT64_FORMAT, value);
+}
+
+void json_append_member_bool(GString *to, const char *key, bool value)
+{
+	json_append_key(to, key);
+	g_string_append(to, value ? "true" : "false");
+}

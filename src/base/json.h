@@ -60,3 +60,10 @@ bool json_check_keys(const struct json *object, const char *const *known, GError
 /* Appends a quoted and escaped string, or any value, without white space. */
 void json_append_string(GString *to, const char *text);
 void json_append(GString *to, const struct json *value);
+
+/* Writing objects piece by piece: "{" and "}" come from the caller; these put the comma before
+ * every member but the first, then the key, then the value. */
+void json_append_key(GString *to, const char *key);
+void json_append_member_string(GString *to, const char *key, const char *value); /* NULL: nothing */
+void json_append_member_int(GString *to, const char *key, int64_t value);
+void json_append_member_bool(GString *to, const char *key, bool value);
