@@ -219,6 +219,8 @@ static bool parse_scalars(const struct json *json, struct machine_config *config
 	    !json_get_bool(json, "mergeable", false, &config->mergeable, error) ||
 	    !json_get_bool(json, "no_reboot", false, &config->no_reboot, error) ||
 	    !json_get_bool(json, "paused", false, &config->paused, error) ||
+	    !json_get_bool(json, "no_sandbox", false, &config->no_sandbox, error) ||
+	    !json_get_bool(json, "end_with_parent", false, &config->end_with_parent, error) ||
 	    !json_get_bool(json, "rng", false, &config->rng, error) ||
 	    !json_get_bool(json, "packed", false, &config->packed, error))
 		return false;
@@ -248,6 +250,8 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 					    "mergeable",
 					    "no_reboot",
 					    "paused",
+					    "no_sandbox",
+					    "end_with_parent",
 					    "rng",
 					    "packed",
 					    "kernel",
@@ -257,6 +261,7 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 					    "nics",
 					    "control",
 					    "debug_log",
+					    "status",
 					    NULL};
 	struct machine_config *config = g_new0(struct machine_config, 1);
 	config->name = g_strdup("guest");
@@ -265,7 +270,7 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 	config->nics = g_ptr_array_new_with_free_func(g_free);
 	config->ports = g_ptr_array_new_with_free_func(port_free);
 	config->kernel.fd = config->initrd.fd = config->firmware.fd = -1;
-	config->control.fd = config->debug_log.fd = -1;
+	config->control.fd = config->debug_log.fd = config->status.fd = -1;
 	bool ok = json->type == JSON_OBJECT ||
 		  error_set(error, LODGE_ERROR_INVALID, "the description is no JSON object");
 	ok = ok && json_check_keys(json, known, error) && parse_scalars(json, config, error) &&
@@ -274,6 +279,7 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 	     parse_file(json, "firmware", &config->firmware, error) &&
 	     parse_file(json, "control", &config->control, error) &&
 	     parse_file(json, "debug_log", &config->debug_log, error) &&
+	     parse_file(json, "status", &config->status, error) &&
 	     parse_list(json, "disks", DISKS_MAX, parse_disk, config, error) &&
 	     parse_list(json, "nics", NICS_MAX, parse_nic, config, error) &&
 	     parse_list(json, "ports", 30, parse_port, config, error);
@@ -288,8 +294,8 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 
 void machine_config_free(struct machine_config *config)
 {
-	struct machine_file *files[] = {&config->kernel, &config->initrd, &config->firmware,
-					&config->control, &config->debug_log};
+	struct machine_file *files[] = {&config->kernel,  &config->initrd,    &config->firmware,
+					&config->control, &config->debug_log, &config->status};
 	for (unsigned i = 0; i < G_N_ELEMENTS(files); i++)
 		g_free(files[i]->name);
 	g_ptr_array_free(config->disks, TRUE);

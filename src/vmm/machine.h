@@ -47,6 +47,8 @@ struct machine_config {
 	unsigned cpus;
 	char *accel; /* auto, kvm, soft, kvm,soft */
 	bool no_reboot, paused;
+	bool no_sandbox;      /* for debugging: see jail.h */
+	bool end_with_parent; /* when the process that started this one ends */
 	struct machine_file kernel, initrd, firmware;
 	char *append;
 	char *serial;     /* a character back end: see host/char.h */
@@ -57,6 +59,7 @@ struct machine_config {
 	bool packed;                   /* virtio devices offer packed rings */
 	struct machine_file control;   /* a listening unix socket */
 	struct machine_file debug_log; /* where bytes written to port 0x402 go */
+	struct machine_file status;    /* gets one line of JSON at the end */
 };
 
 struct machine_port {

@@ -2,11 +2,13 @@
 /* lodge-vmm: one machine. `lodge-vmm --machine FD` reads the description (JSON) from the
  * descriptor. */
 #include <errno.h>
+#include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -18,6 +20,8 @@ enum { DESCRIPTION_MAX = 4 << 20 };
 struct process {
 	GMainLoop *loop;
 	struct board *board;
+	GSource *signals;
+	int signal_fd;
 	int status;
 };
 
@@ -33,6 +37,7 @@ static struct json *read_description(int fd, GError **error)
 				"cannot read the machine description");
 		return NULL;
 	}
+	close(fd);
 	struct json *json = json_parse((const char *)text->data, text->len, error);
 	if (!json)
 		g_prefix_error(error, "the machine description is wrong: ");
@@ -70,9 +75,51 @@ static void on_event(void *opaque, enum vm_event_kind kind, const char *detail)
 	}
 }
 
+/* --- Signals: the end from outside --- */
+
+static sigset_t end_signals(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	return set;
+}
+
+static gboolean on_signal(gint fd, GIOCondition condition, gpointer data)
+{
+	struct signalfd_siginfo info;
+	if (read(fd, &info, sizeof(info)) == sizeof(info))
+		end(data, EXIT_LEFT);
+	return G_SOURCE_CONTINUE;
+}
+
+static bool watch_signals(struct process *process, GError **error)
+{
+	sigset_t set = end_signals();
+	process->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (process->signal_fd < 0)
+		return error_set_errno(error, errno, "cannot watch for signals");
+	process->signals = g_unix_fd_source_new(process->signal_fd, G_IO_IN);
+	g_source_set_callback(process->signals, G_SOURCE_FUNC(on_signal), process, NULL);
+	g_source_attach(process->signals, NULL);
+	return true;
+}
+
+static void unwatch_signals(struct process *process)
+{
+	if (process->signals) {
+		g_source_destroy(process->signals);
+		g_source_unref(process->signals);
+	}
+	if (process->signal_fd >= 0)
+		close(process->signal_fd);
+}
+
 static int run(const struct machine_config *config, GError **error)
 {
-	struct process process = {.loop = g_main_loop_new(NULL, FALSE)};
+	struct process process = {.loop = g_main_loop_new(NULL, FALSE), .signal_fd = -1};
 	process.board = board_new(config, NULL, error);
 	if (!process.board) {
 		g_main_loop_unref(process.loop);
@@ -82,11 +129,13 @@ static int run(const struct machine_config *config, GError **error)
 		fprintf(stderr, "lodge-vmm: accelerator %s: %s\n", process.board->accel.accel->name,
 			process.board->accel.reason);
 	vm_add_listener(process.board->vm, on_event, &process);
-	if (config->paused || vm_start(process.board->vm, error))
+	if (watch_signals(&process, error) &&
+	    (config->paused || vm_start(process.board->vm, error)))
 		g_main_loop_run(process.loop);
 	else
 		process.status = EXIT_NOT_STARTED;
 	board_free(process.board);
+	unwatch_signals(&process);
 	g_main_loop_unref(process.loop);
 	return process.status;
 }
@@ -103,6 +152,8 @@ int main(int argc, char **argv)
 			"lodged. To run a guest by hand use `lodge run`.\n");
 		return EXIT_NOT_STARTED;
 	}
+	sigset_t set = end_signals();
+	sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: they inherit it */
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_TIMERSLACK, 1);
 	struct json *json = read_description((int)fd, &error);
