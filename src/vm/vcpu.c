@@ -90,7 +90,10 @@ static void run_until_stopped(struct vcpu *vcpu)
 			sleep_halted(vcpu);
 			break;
 		case VCPU_EXIT_SHUTDOWN:
-			vm_request_reset(vcpu->vm, "guest-reset");
+			if (vcpu->vm->no_reboot)
+				vm_request_panic(vcpu->vm, "triple fault");
+			else
+				vm_request_reset(vcpu->vm, "guest-reset");
 			sleep_until_stopped(vcpu);
 			break;
 		case VCPU_EXIT_HANDOVER:
