@@ -2,14 +2,12 @@
 /* Opens what a guest needs and writes its description (docs/lodge-vmm.8.md). */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -374,7 +372,6 @@ struct guest *guest_describe(const struct run_options *options, GError **error)
 	struct guest *guest = g_new0(struct guest, 1);
 	guest->json = g_string_new(NULL);
 	guest->fds = g_array_new(FALSE, FALSE, sizeof(int));
-	guest->helpers = g_array_new(FALSE, FALSE, sizeof(pid_t));
 	guest->remove = g_ptr_array_new_with_free_func(g_free);
 	guest->notes = g_ptr_array_new_with_free_func(g_free);
 	guest->terminal = guest->status_fd = -1;
@@ -396,11 +393,6 @@ void guest_free(struct guest *guest)
 	if (!guest)
 		return;
 	guest_close_fds(guest);
-	for (guint i = 0; i < guest->helpers->len; i++) {
-		pid_t pid = g_array_index(guest->helpers, pid_t, i);
-		kill(pid, SIGTERM);
-		waitpid(pid, NULL, 0);
-	}
 	for (guint i = 0; i < guest->remove->len; i++)
 		unlink(guest->remove->pdata[i]);
 	if (guest->terminal >= 0)
@@ -409,7 +401,6 @@ void guest_free(struct guest *guest)
 		close(guest->status_fd);
 	g_ptr_array_free(guest->remove, TRUE);
 	g_ptr_array_free(guest->notes, TRUE);
-	g_array_free(guest->helpers, TRUE);
 	g_array_free(guest->fds, TRUE);
 	g_string_free(guest->json, TRUE);
 	g_free(guest);

@@ -4,7 +4,6 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 /*
  * `lodge run` in three steps: options (run.c), a description with everything open (run-describe.c,
@@ -27,7 +26,6 @@ struct guest {
 	GArray *fds;       /* int: what lodge-vmm inherits; the json names them */
 	GPtrArray *remove; /* char *: files to remove at the end */
 	GPtrArray *notes;  /* char *: what the user should know before the guest starts */
-	GArray *helpers;   /* pid_t: programs that serve this guest alone */
 	bool has_stdio;
 	int terminal;  /* our end of the serial port on stdio, -1: none */
 	int status_fd; /* a memory file that lodge-vmm writes its last status to, -1: none */
@@ -41,7 +39,7 @@ bool guest_add_nics(struct guest *guest, const GPtrArray *nets, GError **error);
 int guest_give_fd(struct guest *guest, int fd);
 /* Closes what lodge-vmm has by now: our copies would keep locks and connections alive. */
 void guest_close_fds(struct guest *guest);
-/* Ends helpers, removes files, closes. NULL is none. */
+/* Removes files, closes. NULL is none. */
 void guest_free(struct guest *guest);
 
 /* Starts lodge-vmm and stays with it until it ends: relays the terminal, passes signals on.
