@@ -226,6 +226,7 @@ struct board *board_new(const struct machine_config *config, GMainContext *conte
 	struct board *board = g_new0(struct board, 1);
 	board->config = config;
 	board->debug_exit_status = -1;
+	board->made_us = g_get_monotonic_time();
 	board->chardevs = g_ptr_array_new_with_free_func((GDestroyNotify)char_free);
 	board->blocks = g_ptr_array_new();
 	if (build(board, context, error))

@@ -33,6 +33,7 @@ struct board {
 	uint64_t low_bytes, high_bytes;
 	struct e820_entry e820[8];
 	unsigned e820_count;
+	int64_t made_us;       /* monotonic time */
 	int debug_exit_status; /* -1: the guest did not use the exit port */
 };
 

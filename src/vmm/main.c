@@ -13,13 +13,16 @@
 
 #include "base/error.h"
 #include "vmm/board.h"
+#include "vmm/control.h"
 #include "vmm/exit.h"
+#include "vmm/status.h"
 
 enum { DESCRIPTION_MAX = 4 << 20 };
 
 struct process {
 	GMainLoop *loop;
 	struct board *board;
+	struct control *control; /* NULL: none, or already closed */
 	GSource *signals;
 	int signal_fd;
 	int status;
@@ -54,9 +57,14 @@ static void on_event(void *opaque, enum vm_event_kind kind, const char *detail)
 {
 	struct process *process = opaque;
 	int exit_port = process->board->debug_exit_status;
+	if (process->control)
+		control_event(process->control, kind, detail);
 	switch (kind) {
 	case VM_EVENT_SHUTDOWN:
-		end(process, exit_port >= 0 ? exit_port : EXIT_GUEST_SHUTDOWN);
+		if (detail && g_str_has_prefix(detail, "host-"))
+			end(process, EXIT_LEFT);
+		else
+			end(process, exit_port >= 0 ? exit_port : EXIT_GUEST_SHUTDOWN);
 		break;
 	case VM_EVENT_GUEST_PANICKED:
 		fprintf(stderr, "lodge-vmm: the guest has crashed (%s)\n", detail);
@@ -89,9 +97,10 @@ static sigset_t end_signals(void)
 
 static gboolean on_signal(gint fd, GIOCondition condition, gpointer data)
 {
+	struct process *process = data;
 	struct signalfd_siginfo info;
 	if (read(fd, &info, sizeof(info)) == sizeof(info))
-		end(data, EXIT_LEFT);
+		vm_request_shutdown(process->board->vm, "host-signal");
 	return G_SOURCE_CONTINUE;
 }
 
@@ -129,11 +138,16 @@ static int run(const struct machine_config *config, GError **error)
 		fprintf(stderr, "lodge-vmm: accelerator %s: %s\n", process.board->accel.accel->name,
 			process.board->accel.reason);
 	vm_add_listener(process.board->vm, on_event, &process);
+	if (config->control.fd >= 0)
+		process.control = control_new(process.board, config->control.fd);
 	if (watch_signals(&process, error) &&
 	    (config->paused || vm_start(process.board->vm, error)))
 		g_main_loop_run(process.loop);
 	else
 		process.status = EXIT_NOT_STARTED;
+	if (config->status.fd >= 0)
+		status_write(config->status.fd, process.board, process.status);
+	g_clear_pointer(&process.control, control_free);
 	board_free(process.board);
 	unwatch_signals(&process);
 	g_main_loop_unref(process.loop);
