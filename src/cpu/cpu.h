@@ -44,6 +44,12 @@ struct cpu_bus {
 	int64_t (*hypercall)(void *opaque, uint64_t number, const uint64_t args[4]);
 };
 
+/* Feature bits that CPUID must not show though this processor has them: what another accelerator
+ * lacks that the guest also runs on. By leaf and register; X is 0x80000001, D1 leaf 0xd, 1. */
+struct cpu_hidden_features {
+	uint32_t leaf1_ecx, leaf1_edx, leaf7_ebx, leaf7_ecx, leaf7_edx, d1_eax, x_ecx, x_edx;
+};
+
 /* What CPUID shows. Zeroed fields mean the default. */
 struct cpu_model {
 	uint32_t apic_id;
@@ -54,6 +60,8 @@ struct cpu_model {
 	bool hide_kvm;          /* no KVM paravirtual leaves at 0x40000000 */
 	bool hide_mitigations;  /* no ARCH_CAPABILITIES: the guest will use PTI, retpolines, ... */
 	uint8_t phys_bits;      /* guest-physical address width, default 40 */
+	struct cpu_hidden_features hidden;
+	bool movable; /* the guest may go on under another accelerator: this model everywhere */
 };
 
 enum cpu_exit {

@@ -248,6 +248,24 @@ static void leaf_kvm(uint32_t leaf, uint32_t regs[4])
 	}
 }
 
+static void hide_features(const struct cpu_hidden_features *hidden, uint32_t leaf, uint32_t subleaf,
+			  uint32_t regs[4])
+{
+	if (leaf == 1) {
+		regs[ECX] &= ~hidden->leaf1_ecx;
+		regs[EDX] &= ~hidden->leaf1_edx;
+	} else if (leaf == 7 && subleaf == 0) {
+		regs[EBX] &= ~hidden->leaf7_ebx;
+		regs[ECX] &= ~hidden->leaf7_ecx;
+		regs[EDX] &= ~hidden->leaf7_edx;
+	} else if (leaf == 0xd && subleaf == 1) {
+		regs[EAX] &= ~hidden->d1_eax;
+	} else if (leaf == 0x80000001) {
+		regs[ECX] &= ~hidden->x_ecx;
+		regs[EDX] &= ~hidden->x_edx;
+	}
+}
+
 void cpu_model_cpuid(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
 		     uint32_t regs[4])
 {
@@ -261,6 +279,7 @@ void cpu_model_cpuid(const struct cpu_model *model, uint32_t leaf, uint32_t subl
 		/* Beyond the last leaf Intel answers as for the last. */
 		leaf_basic(model, MIN(leaf, 0x16), subleaf, regs);
 	}
+	hide_features(&model->hidden, leaf, subleaf, regs);
 }
 
 bool cpu_model_leaf(const struct cpu_model *model, unsigned index, uint32_t *leaf,

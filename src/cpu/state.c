@@ -186,8 +186,12 @@ static const char *check_mode(const struct cpu_state *s)
 static const char *check_msrs(const struct cpu_state *s)
 {
 	const struct cpu_msrs *m = &s->msr;
+	uint64_t components;
 	uint32_t mxcsr;
 
+	memcpy(&components, s->xsave_ext, sizeof(components));
+	if (components)
+		return "it holds vector registers beyond SSE, which the software processor has not";
 	if (!is_canonical(m->lstar) || !is_canonical(m->cstar) ||
 	    !is_canonical(m->kernel_gs_base) || !is_canonical(m->sysenter_esp) ||
 	    !is_canonical(m->sysenter_eip))

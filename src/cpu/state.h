@@ -71,6 +71,8 @@ enum cpu_activity {
 	CPU_SHUTDOWN,  /* triple fault: only a reset helps */
 };
 
+enum { CPU_XSAVE_EXT_BYTES = 3584 }; /* up to AVX-512 and PKRU */
+
 enum {
 	CPU_MTRR_VARIABLE = 8, /* variable range pairs, MSR 0x200 up */
 	CPU_MTRR_FIXED = 11,   /* 0x250, 0x258, 0x259, 0x268 to 0x26f in that order */
@@ -114,6 +116,10 @@ struct cpu_state {
 	struct cpu_msrs msr;
 	/* x87, MMX and SSE as FXSAVE64 writes them (SDM 1, table 10-2); bytes 464-511 zero. */
 	_Alignas(16) uint8_t fxsave[512];
+	/* What a wider processor keeps behind that: XSAVE's standard format from byte 512 on, its
+	 * header first (XSTATE_BV without x87 and SSE). All zero where those components are in
+	 * their initial state. The software processor takes no other. */
+	uint8_t xsave_ext[CPU_XSAVE_EXT_BYTES];
 	struct cpu_event event;
 	bool sti_shadow, movss_shadow; /* interrupts held off for one instruction */
 	bool nmi_pending, nmi_blocked;
