@@ -38,4 +38,5 @@ struct pit_regs {
 struct lapic_regs { /* the 4 KiB register page as SDM 3A table 10-1 lays it out */
 	uint8_t page[1024];
 	uint64_t base_msr, tsc_deadline;
+	uint64_t kvm_wall_clock, kvm_system_time; /* the paravirtual clock's MSRs */
 };

@@ -48,7 +48,10 @@ static void on_signal(int signal)
 	int saved = errno;
 	if (vcpu) {
 		atomic_store_explicit(&vcpu->timer_fired, true, memory_order_release);
-		vcpu_kick(vcpu);
+		/* Only this thread changes `running`. While it is off the accelerator may be in the
+		 * middle of being exchanged. */
+		if (vcpu->running)
+			vcpu_kick(vcpu);
 	}
 	errno = saved;
 }

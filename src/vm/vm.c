@@ -76,13 +76,16 @@ static void clock_start(struct vm *vm)
 {
 	int64_t frozen = atomic_load(&vm->clock_frozen);
 	atomic_store(&vm->clock_offset, monotonic_ns() - frozen);
-	vm->tsc_offset = (int64_t)((unsigned __int128)frozen * vm->tsc_hz / 1000000000 - __rdtsc());
+	/* From where it stood, not from the clock: the two drift apart by what tsc_hz is off, and
+	 * a TSC that jumps back is one that the guest stops using. */
+	vm->tsc_offset = (int64_t)(vm->tsc_frozen - __rdtsc());
 	atomic_store_explicit(&vm->clock_running, true, memory_order_release);
 }
 
 static void clock_stop(struct vm *vm)
 {
 	int64_t now = vm_clock_ns(vm);
+	vm->tsc_frozen = vm_tsc(vm);
 	atomic_store(&vm->clock_frozen, now);
 	atomic_store_explicit(&vm->clock_running, false, memory_order_release);
 }
@@ -98,8 +101,7 @@ uint64_t vm_tsc(struct vm *vm)
 {
 	if (atomic_load_explicit(&vm->clock_running, memory_order_acquire))
 		return __rdtsc() + (uint64_t)vm->tsc_offset;
-	return (uint64_t)((unsigned __int128)atomic_load(&vm->clock_frozen) * vm->tsc_hz /
-			  1000000000);
+	return vm->tsc_frozen;
 }
 
 int64_t vm_tsc_to_clock(struct vm *vm, uint64_t tsc)
@@ -119,8 +121,9 @@ void vm_clock_advance(struct vm *vm, int64_t ns)
 		for (unsigned i = 0; i < vm->vcpu_count; i++)
 			next = MIN(next, timer_queue_deadline(vm->vcpus[i]->timers));
 		bool last = next > target;
-		atomic_store(&vm->clock_frozen,
-			     last ? target : MAX(next, atomic_load(&vm->clock_frozen)));
+		int64_t now = last ? target : MAX(next, atomic_load(&vm->clock_frozen));
+		atomic_store(&vm->clock_frozen, now);
+		vm->tsc_frozen = (uint64_t)((unsigned __int128)now * vm->tsc_hz / 1000000000);
 		g_mutex_lock(&vm->lock);
 		timer_queue_run(vm->timers);
 		g_mutex_unlock(&vm->lock);
@@ -346,6 +349,7 @@ static void handle_handover(struct vm *vm, const char *detail)
 	g_autoptr(GError) error = NULL;
 	pause_vcpus(vm);
 	clock_stop(vm);
+	drain(vm);
 	vm->state = RUN_PAUSED;
 	if (!vm->switch_accel || !vm->switch_accel(vm, &error) || !vm_start(vm, &error)) {
 		vm->state = RUN_INTERNAL_ERROR;

@@ -83,8 +83,9 @@ struct vm {
 	_Atomic int64_t clock_offset, clock_frozen;
 	_Atomic bool clock_running;
 	int64_t rtc_offset_ns;
-	uint64_t tsc_hz;    /* of the host; guests see the same rate */
-	int64_t tsc_offset; /* guest TSC = host TSC + this, set at each start */
+	uint64_t tsc_hz;     /* of the host; guests see the same rate */
+	int64_t tsc_offset;  /* guest TSC = host TSC + this, set at each start */
+	uint64_t tsc_frozen; /* guest TSC while the clock does not run */
 
 	struct irq_line *power_button; /* set by the ACPI chip: pulsed by vm_powerdown */
 	/* Where MSIs go without an in-kernel irqchip (set by the local APICs). Any thread, no lock.
@@ -99,7 +100,7 @@ struct vm {
 	/* Moves every vCPU and the chips inside the accelerator to `fallback` (accel/'s). The vCPUs
 	 * are paused. */
 	bool (*switch_accel)(struct vm *vm, GError **error);
-	bool no_reboot; /* a guest's reset ends the machine instead */
+	bool no_reboot;  /* a guest's reset ends the machine instead */
 	void *cpu_model; /* the accelerators': accel_set_model */
 	GArray *listeners;
 };
