@@ -242,6 +242,69 @@ static const struct window_ops ports_ops = {
 	.read = ports_read, .write = ports_write, .max_size = 1};
 static const struct window_ops gate_ops = {.read = gate_read, .write = gate_write, .max_size = 1};
 
+/* The kernel's names for where a two-byte read or write stands. */
+enum { KERNEL_LOW = 1, KERNEL_HIGH, KERNEL_WORD_LOW, KERNEL_WORD_HIGH, KERNEL_UNSET_MODE = 0xff };
+
+static uint8_t kernel_byte(const struct channel *c, bool high_next)
+{
+	if (c->access != ACCESS_BOTH)
+		return c->access == ACCESS_HIGH ? KERNEL_HIGH : KERNEL_LOW;
+	return high_next ? KERNEL_WORD_HIGH : KERNEL_WORD_LOW;
+}
+
+static void channel_to_kernel(const struct channel *c, struct pit_channel_regs *r)
+{
+	/* A channel that nobody has programmed must not start to tick there. */
+	bool untouched = !c->loaded && c->mode == 3 && !c->write_high_next;
+	*r = (struct pit_channel_regs){
+		.count = c->loaded ? c->count : 0,
+		.mode = untouched ? KERNEL_UNSET_MODE : c->mode,
+		.rw_mode = c->access,
+		.bcd = c->bcd,
+		.gate = c->gate,
+		.status_latched = c->status_latched,
+		.status = c->status,
+		.latched_count = c->latch,
+		.write_latch = c->write_low,
+		.write_state = kernel_byte(c, c->write_high_next),
+		.read_state = kernel_byte(c, c->read_high_next),
+		.load_ns = c->load_ns,
+	};
+	if (c->latched)
+		r->count_latched = c->latch_high_next         ? KERNEL_HIGH
+				   : c->access == ACCESS_BOTH ? KERNEL_WORD_LOW
+							      : KERNEL_LOW;
+}
+
+static void channel_from_kernel(const struct pit_channel_regs *r, struct channel *c)
+{
+	*c = (struct channel){
+		.count = r->count ? r->count : 0x10000,
+		.mode = r->mode <= 5 ? r->mode : 3, /* unset: 0xff */
+		.access = r->rw_mode ? r->rw_mode : ACCESS_BOTH,
+		.bcd = r->bcd,
+		.gate = r->gate,
+		.loaded = r->count != 0 && r->mode <= 5,
+		.latched = r->count_latched != 0,
+		.latch = r->latched_count,
+		.latch_high_next = r->count_latched == KERNEL_HIGH,
+		.status_latched = r->status_latched,
+		.status = r->status,
+		.write_low = r->write_latch,
+		.write_high_next = r->write_state == KERNEL_WORD_HIGH,
+		.read_high_next = r->read_state == KERNEL_WORD_HIGH,
+		.load_ns = r->load_ns,
+	};
+}
+
+static bool push_to_kernel(struct i8254 *pit, GError **error)
+{
+	struct pit_regs regs = {.speaker_data = pit->speaker};
+	for (unsigned i = 0; i < 3; i++)
+		channel_to_kernel(&pit->channels[i], &regs.channel[i]);
+	return pit->device.vm->accel->irq->set_chip(pit->device.vm, CHIP_PIT, 0, &regs, error);
+}
+
 static void reset(struct device *device)
 {
 	struct i8254 *pit = (struct i8254 *)device;
@@ -250,7 +313,10 @@ static void reset(struct device *device)
 			.count = 0x10000, .mode = 3, .access = ACCESS_BOTH, .gate = i != 2};
 	pit->speaker = false;
 	vm_timer_cancel(&pit->timer);
-	irq_set(pit->irq0, false);
+	if (pit->in_kernel)
+		push_to_kernel(pit, NULL);
+	else
+		irq_set(pit->irq0, false);
 }
 
 static void map_windows(struct i8254 *pit)
@@ -274,35 +340,8 @@ static void pre_save(void *object)
 	if (!pit->in_kernel || !vm->accel->irq->get_chip(vm, CHIP_PIT, 0, &regs, NULL))
 		return;
 	pit->speaker = regs.speaker_data;
-	for (unsigned i = 0; i < 3; i++) {
-		const struct pit_channel_regs *r = &regs.channel[i];
-		pit->channels[i] = (struct channel){
-			.count = r->count ? r->count : 0x10000,
-			.mode = r->mode <= 5 ? r->mode : 3, /* unset: 0xff */
-			.access = r->rw_mode ? r->rw_mode : ACCESS_BOTH,
-			.bcd = r->bcd,
-			.gate = r->gate,
-			.loaded = r->count != 0,
-			.load_ns = r->load_ns,
-		};
-	}
-}
-
-static bool push_to_kernel(struct i8254 *pit, GError **error)
-{
-	struct pit_regs regs = {.speaker_data = pit->speaker};
-	for (unsigned i = 0; i < 3; i++) {
-		const struct channel *c = &pit->channels[i];
-		regs.channel[i] = (struct pit_channel_regs){
-			.count = c->loaded ? c->count : 0,
-			.mode = c->mode,
-			.rw_mode = c->access,
-			.bcd = c->bcd,
-			.gate = c->gate,
-			.load_ns = c->load_ns,
-		};
-	}
-	return pit->device.vm->accel->irq->set_chip(pit->device.vm, CHIP_PIT, 0, &regs, error);
+	for (unsigned i = 0; i < 3; i++)
+		channel_from_kernel(&regs.channel[i], &pit->channels[i]);
 }
 
 static bool post_load(void *object, GError **error)

@@ -237,16 +237,6 @@ static const struct window_ops command_ops[2] = {
 };
 static const struct window_ops elcr_ops = {.read = elcr_read, .write = elcr_write, .max_size = 1};
 
-static void reset(struct device *device)
-{
-	struct i8259 *chip = (struct i8259 *)device;
-	for (unsigned i = 0; i < 2; i++) {
-		uint8_t lines = chip->pic[i].lines;
-		chip->pic[i] = (struct pic){.lowest = 7, .imr = 0xff, .lines = lines};
-	}
-	update(chip);
-}
-
 static void from_kernel(struct pic *pic, const struct pic_regs *regs)
 {
 	pic->irr = regs->irr;
@@ -287,6 +277,31 @@ static void to_kernel(const struct pic *pic, struct pic_regs *regs)
 	};
 }
 
+static bool push_to_kernel(struct i8259 *chip, GError **error)
+{
+	struct vm *vm = chip->device.vm;
+	for (unsigned i = 0; i < 2; i++) {
+		struct pic_regs regs;
+		to_kernel(&chip->pic[i], &regs);
+		if (!vm->accel->irq->set_chip(vm, CHIP_PIC_MASTER + i, 0, &regs, error))
+			return false;
+	}
+	return true;
+}
+
+static void reset(struct device *device)
+{
+	struct i8259 *chip = (struct i8259 *)device;
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t lines = chip->pic[i].lines;
+		chip->pic[i] = (struct pic){.lowest = 7, .imr = 0xff, .lines = lines};
+	}
+	if (chip->in_kernel)
+		push_to_kernel(chip, NULL);
+	else
+		update(chip);
+}
+
 static void pre_save(void *object)
 {
 	struct i8259 *chip = object;
@@ -324,13 +339,8 @@ static bool post_load(void *object, GError **error)
 			return error_set(error, LODGE_ERROR_CORRUPT, "impossible 8259 state");
 	}
 	map_windows(chip);
-	for (unsigned i = 0; i < 2 && chip->in_kernel; i++) {
-		struct pic_regs regs;
-		to_kernel(&chip->pic[i], &regs);
-		if (!chip->device.vm->accel->irq->set_chip(chip->device.vm, CHIP_PIC_MASTER + i, 0,
-							   &regs, error))
-			return false;
-	}
+	if (chip->in_kernel && !push_to_kernel(chip, error))
+		return false;
 	for (unsigned i = 0; i < 16; i++)
 		chip->inputs[i].level = chip->pic[i / 8].lines >> (i % 8) & 1;
 	chip->output->level = false;

@@ -145,12 +145,24 @@ static void window_write(void *device, uint64_t offset, uint64_t value, unsigned
 static const struct window_ops window_ops = {
 	.read = window_read, .write = window_write, .min_size = 4, .max_size = 4};
 
+static bool push_to_kernel(struct ioapic *chip, GError **error)
+{
+	struct vm *vm = chip->device.vm;
+	struct ioapic_regs regs = {
+		.select = chip->select, .id = chip->id >> 24, .irr = chip->lines | chip->edges};
+	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+		regs.redirection[i] = chip->entries[i];
+	return vm->accel->irq->set_chip(vm, CHIP_IOAPIC, 0, &regs, error);
+}
+
 static void reset(struct device *device)
 {
 	struct ioapic *chip = (struct ioapic *)device;
 	chip->select = chip->id = chip->edges = 0;
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
 		chip->entries[i] = ENTRY_MASKED;
+	if (chip->in_kernel)
+		push_to_kernel(chip, NULL);
 }
 
 static void map_window(struct ioapic *chip)
@@ -178,7 +190,7 @@ static void pre_save(void *object)
 		if (regs.irr & 1u << i) {
 			if (regs.redirection[i] & ENTRY_LEVEL)
 				chip->lines |= 1u << i;
-			else
+			else if (!(regs.redirection[i] & ENTRY_MASKED))
 				chip->edges |= 1u << i;
 		}
 	}
@@ -187,17 +199,15 @@ static void pre_save(void *object)
 static bool post_load(void *object, GError **error)
 {
 	struct ioapic *chip = object;
-	struct vm *vm = chip->device.vm;
 	map_window(chip);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
 		chip->inputs[i].level = chip->lines >> i & 1;
-	if (!chip->in_kernel)
-		return true;
-	struct ioapic_regs regs = {
-		.select = chip->select, .id = chip->id >> 24, .irr = chip->lines | chip->edges};
+	if (chip->in_kernel)
+		return push_to_kernel(chip, error);
+	/* What the kernel held back (a level that rose while masked, an edge) goes out now. */
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
-		regs.redirection[i] = chip->entries[i];
-	return vm->accel->irq->set_chip(vm, CHIP_IOAPIC, 0, &regs, error);
+		service(chip, i);
+	return true;
 }
 
 static const struct state_field fields[] = {

@@ -63,6 +63,12 @@ static void write_time_info(struct lapic *apic)
 	dma_write(vm, apic->kvm_system_time & ~UINT64_C(1), &info, sizeof(info));
 }
 
+void kvmclock_restore(struct lapic *apic)
+{
+	if (apic->kvm_system_time & 1)
+		write_time_info(apic);
+}
+
 bool kvmclock_msr_read(struct lapic *apic, uint32_t index, uint64_t *value)
 {
 	if (index != MSR_WALL_CLOCK && index != MSR_SYSTEM_TIME)

@@ -73,3 +73,5 @@ bool lapic_takes_extint(const struct lapic *apic);
 /* KVM's paravirtual clock MSRs (0x4b564d00, 0x4b564d01). False: not one of them. */
 bool kvmclock_msr_read(struct lapic *apic, uint32_t index, uint64_t *value);
 bool kvmclock_msr_write(struct lapic *apic, uint32_t index, uint64_t value);
+/* Writes the page that the guest has chosen anew: another accelerator or host has left it. */
+void kvmclock_restore(struct lapic *apic);

@@ -33,6 +33,8 @@ enum {
 enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC = 0x800, MSR_X2APIC_END = 0x83f };
 enum { LVT_MASKED = 0x10000, LVT_TIMER_MODE = 0x60000, LVT_PENDING = 0x1000 };
 enum { TIMER_ONE_SHOT = 0, TIMER_PERIODIC = 0x20000, TIMER_DEADLINE = 0x40000 };
+/* As timer_start_ns: a one-shot count that has ended and told so. */
+#define TIMER_OVER INT64_MIN
 enum { ESR_SEND_ILLEGAL = 0x20, ESR_RECEIVE_ILLEGAL = 0x40, ESR_ILLEGAL_REGISTER = 0x80 };
 
 /* Bits of each LVT entry that software can write. */
@@ -138,7 +140,8 @@ static int64_t ticks_to_ns(const struct lapic *apic, uint64_t ticks)
 
 static uint32_t timer_current(const struct lapic *apic)
 {
-	if (!apic->timer_initial || (apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) == TIMER_DEADLINE)
+	if (!apic->timer_initial || apic->timer_start_ns == TIMER_OVER ||
+	    (apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) == TIMER_DEADLINE)
 		return 0;
 	int64_t passed = vm_clock_ns(apic->device.vm) - apic->timer_start_ns;
 	uint64_t ticks = (uint64_t)((unsigned __int128)passed * apic->bus->timer_hz / 1000000000 /
@@ -151,7 +154,8 @@ static uint32_t timer_current(const struct lapic *apic)
 static void timer_start(struct lapic *apic)
 {
 	vm_timer_cancel(&apic->timer);
-	if ((apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) == TIMER_DEADLINE || !apic->timer_initial)
+	if ((apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) == TIMER_DEADLINE || !apic->timer_initial ||
+	    apic->timer_start_ns == TIMER_OVER)
 		return;
 	vm_timer_arm(&apic->timer, apic->timer_start_ns + ticks_to_ns(apic, apic->timer_initial));
 }
@@ -181,6 +185,8 @@ static void timer_due(void *opaque)
 			next = now + period - (now - next) % period;
 		apic->timer_start_ns = next - period;
 		vm_timer_arm(&apic->timer, next);
+	} else if ((lvt & LVT_TIMER_MODE) == TIMER_ONE_SHOT) {
+		apic->timer_start_ns = TIMER_OVER; /* so that a restored one does not fire again */
 	}
 	if (!(lvt & LVT_MASKED))
 		lapic_receive(apic, DELIVER_FIXED, (uint8_t)lvt, false);
@@ -382,6 +388,52 @@ static void reset_registers(struct lapic *apic)
 	vm_timer_cancel(&apic->timer);
 }
 
+/* --- Registers inside the accelerator --- */
+
+static uint32_t page_get(const struct lapic_regs *regs, unsigned reg)
+{
+	uint32_t value;
+	memcpy(&value, regs->page + reg, 4);
+	return value;
+}
+
+static void page_set(struct lapic_regs *regs, unsigned reg, uint32_t value)
+{
+	memcpy(regs->page + reg, &value, 4);
+}
+
+static bool push_to_kernel(struct lapic *apic, GError **error)
+{
+	struct vm *vm = apic->device.vm;
+	struct lapic_regs regs = {.base_msr = apic->base_msr,
+				  .tsc_deadline = apic->tsc_deadline,
+				  .kvm_wall_clock = apic->kvm_wall_clock,
+				  .kvm_system_time = apic->kvm_system_time};
+	static const uint16_t plain[] = {REG_ID,      REG_VERSION, REG_TPR,   REG_LDR,
+					 REG_DFR,     REG_SVR,     REG_ESR,   REG_ICR,
+					 REG_INITIAL, REG_CURRENT, REG_DIVIDE};
+	for (unsigned i = 0; i < G_N_ELEMENTS(plain); i++) {
+		uint64_t value;
+		register_read(apic, plain[i], &value);
+		page_set(&regs, plain[i], (uint32_t)value);
+	}
+	/* The kernel takes a count of 0 for one that ends now. */
+	if (apic->timer_start_ns == TIMER_OVER &&
+	    (apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) == TIMER_ONE_SHOT)
+		page_set(&regs, REG_INITIAL, 0);
+	page_set(&regs, REG_ICR2, (uint32_t)(apic->icr >> 32));
+	for (unsigned i = 0; i < LVT_COUNT; i++)
+		page_set(&regs, REG_LVT + 16 * i, apic->lvt[i]);
+	for (unsigned i = 0; i < 8; i++) {
+		page_set(&regs, REG_ISR + 16 * i, apic->isr[i]);
+		page_set(&regs, REG_TMR + 16 * i, apic->tmr[i]);
+		page_set(&regs, REG_IRR + 16 * i, apic->irr[i]);
+	}
+	return vm->accel->irq->set_chip(vm, CHIP_LAPIC, apic->vcpu->index, &regs, error);
+}
+
+/* --- INIT and reset --- */
+
 static void take_init(struct lapic *apic)
 {
 	if (__atomic_exchange_n(&apic->init_pending, false, __ATOMIC_SEQ_CST)) {
@@ -399,7 +451,10 @@ static void reset(struct device *device)
 	apic->init_pending = false;
 	apic->kvm_wall_clock = apic->kvm_system_time = 0;
 	reset_registers(apic);
-	set_intr(apic, false);
+	if (apic->vcpu->intc)
+		set_intr(apic, false);
+	else
+		push_to_kernel(apic, NULL);
 }
 
 /* --- The processor's side: struct vcpu_intc_ops --- */
@@ -588,18 +643,6 @@ void lapic_receive(struct lapic *apic, enum delivery delivery, uint8_t vector, b
 
 /* --- Saved state --- */
 
-static uint32_t page_get(const struct lapic_regs *regs, unsigned reg)
-{
-	uint32_t value;
-	memcpy(&value, regs->page + reg, 4);
-	return value;
-}
-
-static void page_set(struct lapic_regs *regs, unsigned reg, uint32_t value)
-{
-	memcpy(regs->page + reg, &value, 4);
-}
-
 static void pre_save(void *object)
 {
 	struct lapic *apic = object;
@@ -625,32 +668,11 @@ static void pre_save(void *object)
 		apic->tmr[i] = page_get(&regs, REG_TMR + 16 * i);
 		apic->irr[i] = page_get(&regs, REG_IRR + 16 * i);
 	}
+	apic->kvm_wall_clock = regs.kvm_wall_clock;
+	apic->kvm_system_time = regs.kvm_system_time;
 	/* The kernel gives what is left of the count: as if it had been started so long ago. */
 	uint64_t passed = apic->timer_initial - page_get(&regs, REG_CURRENT);
 	apic->timer_start_ns = vm_clock_ns(vm) - ticks_to_ns(apic, passed);
-}
-
-static bool push_to_kernel(struct lapic *apic, GError **error)
-{
-	struct vm *vm = apic->device.vm;
-	struct lapic_regs regs = {.base_msr = apic->base_msr, .tsc_deadline = apic->tsc_deadline};
-	static const uint16_t plain[] = {REG_ID,      REG_VERSION, REG_TPR,   REG_LDR,
-					 REG_DFR,     REG_SVR,     REG_ESR,   REG_ICR,
-					 REG_INITIAL, REG_CURRENT, REG_DIVIDE};
-	for (unsigned i = 0; i < G_N_ELEMENTS(plain); i++) {
-		uint64_t value;
-		register_read(apic, plain[i], &value);
-		page_set(&regs, plain[i], (uint32_t)value);
-	}
-	page_set(&regs, REG_ICR2, (uint32_t)(apic->icr >> 32));
-	for (unsigned i = 0; i < LVT_COUNT; i++)
-		page_set(&regs, REG_LVT + 16 * i, apic->lvt[i]);
-	for (unsigned i = 0; i < 8; i++) {
-		page_set(&regs, REG_ISR + 16 * i, apic->isr[i]);
-		page_set(&regs, REG_TMR + 16 * i, apic->tmr[i]);
-		page_set(&regs, REG_IRR + 16 * i, apic->irr[i]);
-	}
-	return vm->accel->irq->set_chip(vm, CHIP_LAPIC, apic->vcpu->index, &regs, error);
 }
 
 static void attach_intc(struct lapic *apic)
@@ -668,6 +690,7 @@ static bool post_load(void *object, GError **error)
 	attach_intc(apic);
 	if (!apic->vcpu->intc)
 		return push_to_kernel(apic, error);
+	kvmclock_restore(apic);
 	if (apic->tsc_deadline)
 		deadline_write(apic, apic->tsc_deadline);
 	else
