@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "accel/kvm-internal.h"
 #include "base/error.h"
 #include "vm/vm.h"
 
@@ -53,10 +54,18 @@ bool accel_choose(const char *spec, struct accel_choice *choice, GError **error)
 	return true;
 }
 
-void accel_set_model(struct vm *vm, const struct cpu_model *model)
+bool accel_set_model(struct vm *vm, const struct cpu_model *model, GError **error)
 {
+	struct cpu_model *copy = g_memdup2(model, sizeof(*model));
+	copy->movable |= vm->fallback != NULL;
+	if (copy->movable && (vm->accel == &accel_kvm || vm->fallback == &accel_kvm) &&
+	    !accel_kvm_lacks(&copy->hidden, error)) {
+		g_free(copy);
+		return false;
+	}
 	g_free(vm->cpu_model);
-	vm->cpu_model = g_memdup2(model, sizeof(*model));
+	vm->cpu_model = copy;
+	return true;
 }
 
 const struct cpu_model *accel_model(struct vm *vm)
@@ -74,12 +83,23 @@ static bool take_states(struct vm *vm, struct cpu_state *states, GError **error)
 	return true;
 }
 
-static bool open_new(struct vm *vm, const struct cpu_state *states, GError **error)
+static void close_present(struct vm *vm)
 {
-	if (!vm->accel->open(vm, error))
-		return false;
+	for (unsigned i = 0; i < vm->vcpu_count; i++) {
+		vm->accel->vcpu_close(vm->vcpus[i]);
+		vm->vcpus[i]->open = false;
+	}
+	for (guint i = 0; i < vm->mappings->len; i++)
+		vm->accel->unmap(vm, vm->mappings->pdata[i]);
+	vm->accel->close(vm);
+}
+
+static bool fill_new(struct vm *vm, const struct cpu_state *states, GError **error)
+{
 	for (guint i = 0; i < vm->mappings->len; i++) {
-		if (!vm->accel->map(vm, vm->mappings->pdata[i], error))
+		struct ram_mapping *mapping = vm->mappings->pdata[i];
+		if (!vm->accel->map(vm, mapping, error) ||
+		    (vm->log_users > 0 && !vm->accel->memory->log_start(vm, mapping, error)))
 			return false;
 	}
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
@@ -94,33 +114,47 @@ static bool open_new(struct vm *vm, const struct cpu_state *states, GError **err
 	return true;
 }
 
-bool accel_switch(struct vm *vm, GError **error)
+/* What the accelerator's dirty log knows must be in our bitmap before it goes. */
+static bool sync_logs(struct vm *vm, GError **error)
 {
-	const struct accel_ops *to = vm->fallback;
-	if (!to)
-		return error_set(error, LODGE_ERROR_UNSUPPORTED,
-				 "there is no accelerator to go on with");
-	struct cpu_state *states = g_aligned_alloc0(vm->vcpu_count, sizeof(*states), 64);
-	g_autoptr(GByteArray) devices = g_byte_array_new();
-	if (!take_states(vm, states, error)) {
-		g_aligned_free(states);
-		return false;
+	for (guint i = 0; i < vm->mappings->len && vm->log_users > 0; i++) {
+		if (!vm->accel->memory->log_sync(vm, vm->mappings->pdata[i], error))
+			return false;
 	}
+	return true;
+}
+
+static bool move(struct vm *vm, const struct accel_ops *to, const struct cpu_state *states,
+		 GError **error)
+{
+	g_autoptr(GByteArray) devices = g_byte_array_new();
 	/* Chips inside the old accelerator give their registers in their saved state, and become
 	 * the machine's own when that is loaded under the new one. */
 	vm_devices_save(vm, devices);
-	for (unsigned i = 0; i < vm->vcpu_count; i++) {
-		vm->accel->vcpu_close(vm->vcpus[i]);
-		vm->vcpus[i]->open = false;
+	void *present = vm->accel_data;
+	if (!to->open(vm, error)) {
+		vm->accel_data = present;
+		return false;
 	}
-	for (guint i = 0; i < vm->mappings->len; i++)
-		vm->accel->unmap(vm, vm->mappings->pdata[i]);
-	vm->accel->close(vm);
+	void *opened = vm->accel_data;
+	vm->accel_data = present;
+	close_present(vm);
+	vm->accel_data = opened;
 	vm->accel = to;
 	vm->accel_caps = to->caps;
 	vm->fallback = NULL;
-	bool ok = open_new(vm, states, error) &&
-		  vm_devices_load(vm, devices->data, devices->len, error);
+	return fill_new(vm, states, error) &&
+	       vm_devices_load(vm, devices->data, devices->len, error);
+}
+
+bool accel_switch(struct vm *vm, GError **error)
+{
+	if (!vm->fallback)
+		return error_set(error, LODGE_ERROR_UNSUPPORTED,
+				 "there is no accelerator to go on with");
+	struct cpu_state *states = g_aligned_alloc0(vm->vcpu_count, sizeof(*states), 64);
+	bool ok = take_states(vm, states, error) && sync_logs(vm, error) &&
+		  move(vm, vm->fallback, states, error);
 	g_aligned_free(states);
 	return ok;
 }

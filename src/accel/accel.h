@@ -25,13 +25,15 @@ struct accel_choice {
 /* Understands "auto", "kvm", "soft", "kvm,soft". "auto" runs the probe guest. */
 bool accel_choose(const char *spec, struct accel_choice *choice, GError **error);
 
-/* The processor model that the guests of @vm see, the same under every accelerator. Must be set
- * before vm_add_vcpus; @model is copied. */
-void accel_set_model(struct vm *vm, const struct cpu_model *model);
+/* The processor model that the guests of @vm see. Must be set before vm_add_vcpus and after
+ * vm->fallback; @model is copied. A machine that may move between KVM and the software processor
+ * (a fallback is set, or model->movable) shows the features that both have. */
+bool accel_set_model(struct vm *vm, const struct cpu_model *model, GError **error);
 const struct cpu_model *accel_model(struct vm *vm);
 
 /* For vm->switch_accel: takes the state of every vCPU and of the chips inside the present
- * accelerator to vm->fallback, which becomes the accelerator. */
+ * accelerator to vm->fallback, which becomes the accelerator (and fallback NULL). The machine is
+ * paused and drained. When the new one does not open, the machine is as before. */
 bool accel_switch(struct vm *vm, GError **error);
 
 /* Instructions that the software processor has retired on this vCPU, 0 under others. */

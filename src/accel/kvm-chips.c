@@ -11,6 +11,7 @@
 
 enum { IOAPIC_PINS = 24, PIC_PINS = 16, FIRST_MSI_GSI = 24, ROUTES_MAX = 1024 };
 enum { MSR_TSC_DEADLINE = 0x6e0, MSR_APIC_BASE = 0x1b };
+enum { MSR_KVM_WALL_CLOCK = 0x4b564d00, MSR_KVM_SYSTEM_TIME = 0x4b564d01 };
 
 /* GSIs 0-15 arrive at the 8259s, 0-23 at the IOAPIC; GSI 0 at its pin 2, as the MADT says. */
 static bool set_default_routes(struct kvm_vm *kvm, GError **error)
@@ -237,6 +238,9 @@ static bool get_pit(struct vm *vm, struct pit_regs *regs, GError **error)
 							     .gate = c->gate,
 							     .load_ns = c->count_load_time - shift};
 	}
+	/* Of the channel whose output is an interrupt the kernel has a timer instead, and does not
+	 * tell where it stands: the next one comes a whole period from now. */
+	regs->channel[0].load_ns = vm_clock_ns(vm);
 	regs->speaker_data = k.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 	return true;
 }
@@ -249,9 +253,14 @@ static bool set_pit(struct vm *vm, const struct pit_regs *regs, GError **error)
 		const struct pit_channel_regs *c = &regs->channel[i];
 		k.channels[i] =
 			(struct kvm_pit_channel_state){.count = c->count,
+						       .latched_count = c->latched_count,
+						       .count_latched = c->count_latched,
+						       .status_latched = c->status_latched,
+						       .status = c->status,
+						       .read_state = c->read_state,
+						       .write_state = c->write_state,
+						       .write_latch = c->write_latch,
 						       .rw_mode = c->rw_mode,
-						       .read_state = c->rw_mode,
-						       .write_state = c->rw_mode,
 						       .mode = c->mode,
 						       .bcd = c->bcd,
 						       .gate = c->gate,
@@ -267,19 +276,29 @@ struct one_msr {
 	struct kvm_msr_entry entry;
 };
 
+static uint64_t msr_get(int fd, uint32_t index)
+{
+	struct one_msr call = {.head = {.nmsrs = 1}, .entry = {.index = index}};
+	return ioctl(fd, KVM_GET_MSRS, &call) == 1 ? call.entry.data : 0;
+}
+
+static bool msr_set(int fd, uint32_t index, uint64_t value)
+{
+	struct one_msr call = {.head = {.nmsrs = 1}, .entry = {.index = index, .data = value}};
+	return ioctl(fd, KVM_SET_MSRS, &call) == 1;
+}
+
 static bool get_lapic(struct vm *vm, unsigned index, struct lapic_regs *regs, GError **error)
 {
 	int fd = kvm_vcpu_of(vm->vcpus[index])->fd;
 	struct kvm_lapic_state k;
-	struct one_msr base = {.head = {.nmsrs = 1}, .entry = {.index = MSR_APIC_BASE}};
-	struct one_msr deadline = {.head = {.nmsrs = 1}, .entry = {.index = MSR_TSC_DEADLINE}};
-	if (ioctl(fd, KVM_GET_LAPIC, &k) < 0 || ioctl(fd, KVM_GET_MSRS, &base) != 1)
+	if (ioctl(fd, KVM_GET_LAPIC, &k) < 0)
 		return error_set_errno(error, errno, "KVM does not give a local APIC");
-	if (ioctl(fd, KVM_GET_MSRS, &deadline) != 1)
-		deadline.entry.data = 0;
 	memcpy(regs->page, k.regs, sizeof(regs->page));
-	regs->base_msr = base.entry.data;
-	regs->tsc_deadline = deadline.entry.data;
+	regs->base_msr = msr_get(fd, MSR_APIC_BASE);
+	regs->tsc_deadline = msr_get(fd, MSR_TSC_DEADLINE);
+	regs->kvm_wall_clock = msr_get(fd, MSR_KVM_WALL_CLOCK);
+	regs->kvm_system_time = msr_get(fd, MSR_KVM_SYSTEM_TIME);
 	return true;
 }
 
@@ -287,17 +306,41 @@ static bool set_lapic(struct vm *vm, unsigned index, const struct lapic_regs *re
 {
 	int fd = kvm_vcpu_of(vm->vcpus[index])->fd;
 	struct kvm_lapic_state k;
-	struct one_msr base = {.head = {.nmsrs = 1},
-			       .entry = {.index = MSR_APIC_BASE, .data = regs->base_msr}};
-	struct one_msr deadline = {
-		.head = {.nmsrs = 1},
-		.entry = {.index = MSR_TSC_DEADLINE, .data = regs->tsc_deadline}};
 	memcpy(k.regs, regs->page, sizeof(regs->page));
-	if (ioctl(fd, KVM_SET_MSRS, &base) != 1 || ioctl(fd, KVM_SET_LAPIC, &k) < 0)
+	if (!msr_set(fd, MSR_APIC_BASE, regs->base_msr) || ioctl(fd, KVM_SET_LAPIC, &k) < 0)
 		return error_set_errno(error, errno, "KVM refuses a local APIC's state");
 	if (regs->tsc_deadline)
-		ioctl(fd, KVM_SET_MSRS, &deadline);
+		msr_set(fd, MSR_TSC_DEADLINE, regs->tsc_deadline);
+	if (regs->kvm_system_time != msr_get(fd, MSR_KVM_SYSTEM_TIME))
+		msr_set(fd, MSR_KVM_SYSTEM_TIME, regs->kvm_system_time);
 	return true;
+}
+
+/* --- The guest's time goes on --- */
+
+void kvm_chips_resume(struct vm *vm)
+{
+	struct kvm_vm *kvm = kvm_of(vm);
+	struct kvm_pit_state2 pit;
+	/* The paravirtual clock counts as the one of dev/kvmclock.c does: from the TSC. */
+	struct kvm_clock_data clock = {
+		.clock = (uint64_t)((unsigned __int128)vm_tsc(vm) * 1000000000 / vm->tsc_hz)};
+	ioctl(kvm->vm_fd, KVM_SET_CLOCK, &clock);
+	/* Its timer ran on in the pause: ticks of that time are none of the guest's. */
+	if (kvm->resumed && ioctl(kvm->vm_fd, KVM_GET_PIT2, &pit) == 0 &&
+	    (pit.channels[0].mode == 2 || pit.channels[0].mode == 3))
+		ioctl(kvm->vm_fd, KVM_SET_PIT2, &pit);
+}
+
+void kvm_lapic_resume(struct vcpu *vcpu)
+{
+	int fd = kvm_vcpu_of(vcpu)->fd;
+	uint64_t deadline = msr_get(fd, MSR_TSC_DEADLINE);
+	/* It was computed from a TSC that counted on: once more. */
+	if (deadline)
+		msr_set(fd, MSR_TSC_DEADLINE, deadline);
+	/* Tells the guest's watchdogs that it stood still; refused while it uses no such clock. */
+	ioctl(fd, KVM_KVMCLOCK_CTRL, 0);
 }
 
 static bool get_chip(struct vm *vm, unsigned chip, unsigned index, void *regs, GError **error)

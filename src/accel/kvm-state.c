@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The architectural state into and out of KVM, CPUID, and the description of the instruction at
- * which it stands. */
+/* The architectural state into and out of KVM, and the description of the instruction at which it
+ * stands. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -79,9 +79,9 @@ static const struct {
 	{0x176, offsetof(struct cpu_state, msr.sysenter_eip)},
 	{0x277, offsetof(struct cpu_state, msr.pat)},
 	{0x1a0, offsetof(struct cpu_state, msr.misc_enable)},
+	{0x3b, offsetof(struct cpu_state, msr.tsc_adjust)},
+	{0x48, offsetof(struct cpu_state, msr.spec_ctrl)},
 	{0x2ff, offsetof(struct cpu_state, msr.mtrr_def_type)},
-	{0x4b564d00, offsetof(struct cpu_state, msr.kvm_wall_clock)},
-	{0x4b564d01, offsetof(struct cpu_state, msr.kvm_system_time)},
 };
 
 static const uint16_t mtrr_fixed_index[CPU_MTRR_FIXED] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
@@ -133,7 +133,8 @@ static void set_msrs(int fd, const struct cpu_state *state)
 
 /* --- FPU: KVM's XSAVE image begins with the FXSAVE one --- */
 
-enum { XSAVE_HEADER = 512, XSAVE_BYTES = 4096, XSTATE_FP_SSE = 3 };
+enum { XSAVE_HEADER = 512, XSTATE_FP_SSE = 3 };
+G_STATIC_ASSERT(XSAVE_HEADER + CPU_XSAVE_EXT_BYTES == sizeof(struct kvm_xsave));
 
 static bool get_fpu(int fd, struct cpu_state *state)
 {
@@ -142,14 +143,25 @@ static bool get_fpu(int fd, struct cpu_state *state)
 		return false;
 	memcpy(state->fxsave, xsave.region, 464);
 	memset(state->fxsave + 464, 0, 48);
+	uint64_t components;
+	memcpy(&components, (uint8_t *)xsave.region + XSAVE_HEADER, sizeof(components));
+	components &= ~(uint64_t)XSTATE_FP_SSE;
+	if (components) {
+		memcpy(state->xsave_ext, (uint8_t *)xsave.region + XSAVE_HEADER,
+		       sizeof(state->xsave_ext));
+		memcpy(state->xsave_ext, &components, sizeof(components));
+	}
 	return true;
 }
 
 static bool set_fpu(int fd, const struct cpu_state *state)
 {
-	struct kvm_xsave xsave = {0};
-	uint64_t components = XSTATE_FP_SSE;
+	struct kvm_xsave xsave;
+	uint64_t components;
+	memcpy(&components, state->xsave_ext, sizeof(components));
+	components |= XSTATE_FP_SSE;
 	memcpy(xsave.region, state->fxsave, sizeof(state->fxsave));
+	memcpy((uint8_t *)xsave.region + XSAVE_HEADER, state->xsave_ext, sizeof(state->xsave_ext));
 	memcpy((uint8_t *)xsave.region + XSAVE_HEADER, &components, sizeof(components));
 	return ioctl(fd, KVM_SET_XSAVE, &xsave) == 0;
 }
@@ -277,7 +289,7 @@ bool kvm_get_state(struct vcpu *vcpu, struct cpu_state *state, GError **error)
 	state->activity = activity_from_kvm(mp.mp_state);
 	state->xcr0 = 1;
 	if (ioctl(fd, KVM_GET_XCRS, &xcrs) == 0 && xcrs.nr_xcrs > 0)
-		state->xcr0 = xcrs.xcrs[0].value & XSTATE_FP_SSE;
+		state->xcr0 = xcrs.xcrs[0].value;
 	get_msrs(fd, state);
 	return true;
 }
@@ -325,108 +337,6 @@ bool kvm_set_state(struct vcpu *vcpu, const struct cpu_state *state, GError **er
 		return error_set_errno(error, errno, "KVM refuses the events of processor %u",
 				       vcpu->index);
 	kvm_vcpu_of(vcpu)->tsc_set = false;
-	return true;
-}
-
-/* --- CPUID --- */
-
-static const struct kvm_cpuid_entry2 *find_supported(const struct kvm_cpuid2 *list, uint32_t leaf,
-						     uint32_t subleaf)
-{
-	for (uint32_t i = 0; i < list->nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &list->entries[i];
-		bool indexed = e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		if (e->function == leaf && (!indexed || e->index == subleaf))
-			return e;
-	}
-	return NULL;
-}
-
-/* The feature bits of the model that KVM cannot give are taken away. */
-static void mask_features(const struct kvm_cpuid2 *supported, struct kvm_cpuid_entry2 *e)
-{
-	enum { X2APIC = 1u << 21, DEADLINE = 1u << 24, HYPERVISOR = 1u << 31, OSXSAVE = 1u << 27 };
-	bool features = e->function == 1 || e->function == 7 || e->function == 0x80000001 ||
-			(e->function == 0xd && e->index == 1);
-	if (!features)
-		return;
-	const struct kvm_cpuid_entry2 *s = find_supported(supported, e->function, e->index);
-	uint32_t always = e->function == 1 ? X2APIC | DEADLINE | HYPERVISOR : 0;
-	e->ecx &= (s ? s->ecx : 0) | always;
-	e->edx &= s ? s->edx : 0;
-	if (e->function == 7)
-		e->ebx &= s ? s->ebx : 0;
-	if (e->function == 0xd)
-		e->eax &= s ? s->eax : 0;
-}
-
-static struct kvm_cpuid2 *model_cpuid(const struct cpu_model *model,
-				      const struct kvm_cpuid2 *supported)
-{
-	enum { ENTRIES_MAX = 128 };
-	struct kvm_cpuid2 *list =
-		g_malloc0(sizeof(*list) + ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
-	uint32_t leaf, subleaf, regs[4];
-	for (unsigned i = 0; i < ENTRIES_MAX && cpu_model_leaf(model, i, &leaf, &subleaf); i++) {
-		struct kvm_cpuid_entry2 *e = &list->entries[list->nent++];
-		cpu_model_cpuid(model, leaf, subleaf, regs);
-		*e = (struct kvm_cpuid_entry2){.function = leaf, .index = subleaf};
-		e->eax = regs[0];
-		e->ebx = regs[1];
-		e->ecx = regs[2];
-		e->edx = regs[3];
-		mask_features(supported, e);
-	}
-	/* Leaves with several subleaves are told apart by their index. */
-	for (uint32_t i = 0; i < list->nent; i++) {
-		for (uint32_t j = 0; j < list->nent; j++) {
-			if (i != j && list->entries[i].function == list->entries[j].function)
-				list->entries[i].flags |= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		}
-	}
-	return list;
-}
-
-/* What the host has, with the numbers that are this machine's. */
-static struct kvm_cpuid2 *host_cpuid(const struct cpu_model *model,
-				     const struct kvm_cpuid2 *supported)
-{
-	size_t size = sizeof(*supported) + supported->nent * sizeof(struct kvm_cpuid_entry2);
-	struct kvm_cpuid2 *list = g_memdup2(supported, size);
-	for (uint32_t i = 0; i < list->nent; i++) {
-		struct kvm_cpuid_entry2 *e = &list->entries[i];
-		uint32_t regs[4];
-		if (e->function == 1) {
-			e->ebx = (e->ebx & 0x0000ffff) | model->cpu_count << 16 |
-				 model->apic_id << 24;
-			e->ecx |= 1u << 31 | 1u << 21 | 1u << 24;
-			e->edx |= model->cpu_count > 1 ? 1u << 28 : 0;
-		} else if (e->function == 4 && (e->eax & 31)) {
-			e->eax = (e->eax & 0x3fff) | (model->cpu_count - 1) << 26;
-		} else if (e->function == 0xb || e->function == 0x1f || e->function == 0x15 ||
-			   e->function == 0x16) {
-			cpu_model_cpuid(model, e->function == 0x1f ? 0xb : e->function, e->index,
-					regs);
-			e->eax = regs[0];
-			e->ebx = regs[1];
-			e->ecx = regs[2];
-			e->edx = regs[3];
-		}
-	}
-	return list;
-}
-
-bool kvm_set_cpuid(struct vcpu *vcpu, GError **error)
-{
-	struct kvm_vm *kvm = kvm_of(vcpu->vm);
-	struct cpu_model model = *accel_model(vcpu->vm);
-	model.apic_id = vcpu->index;
-	/* A guest that may move to the software processor sees that one's features only. */
-	g_autofree struct kvm_cpuid2 *list = vcpu->vm->fallback
-						     ? model_cpuid(&model, kvm->supported)
-						     : host_cpuid(&model, kvm->supported);
-	if (ioctl(kvm_vcpu_of(vcpu)->fd, KVM_SET_CPUID2, list) < 0)
-		return error_set_errno(error, errno, "KVM refuses the processor model");
 	return true;
 }
 

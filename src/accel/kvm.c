@@ -58,7 +58,7 @@ int kvm_device_open(GError **error)
 	return -1;
 }
 
-static struct kvm_cpuid2 *supported_cpuid(int kvm_fd)
+struct kvm_cpuid2 *kvm_supported_cpuid(int kvm_fd)
 {
 	for (unsigned n = 64; n <= 4096; n *= 2) {
 		struct kvm_cpuid2 *list =
@@ -73,6 +73,52 @@ static struct kvm_cpuid2 *supported_cpuid(int kvm_fd)
 	return NULL;
 }
 
+/* --- What it must have --- */
+
+static const struct {
+	int cap;
+	const char *name;
+} needed[] = {
+	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+	{KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM"},
+	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+	{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+	{KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"},
+	{KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
+	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+	{KVM_CAP_PIT2, "KVM_CAP_PIT2"},
+	{KVM_CAP_PIT_STATE2, "KVM_CAP_PIT_STATE2"},
+	{KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+	{KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+	{KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
+	{KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
+	{KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER"},
+	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+};
+
+static bool check_needed(int kvm_fd, GError **error)
+{
+	for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++) {
+		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, (unsigned long)needed[i].cap) <= 0)
+			return error_set(error, LODGE_ERROR_UNSUPPORTED,
+					 "this host's KVM lacks %s: Linux 4.12 or later on x86 is "
+					 "needed, or use --accel soft",
+					 needed[i].name);
+	}
+	return true;
+}
+
+/* APIC ids as the guest sees them, in saved registers and in messages, and more than 8 bits of
+ * them. Older kernels without it do for up to 255 processors. */
+static void enable_wide_ids(const struct kvm_vm *kvm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_X2APIC_API,
+		.args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK}};
+	ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &cap);
+}
+
 static void kvm_close(struct vm *vm)
 {
 	struct kvm_vm *kvm = kvm_of(vm);
@@ -82,6 +128,7 @@ static void kvm_close(struct vm *vm)
 		close(kvm->kvm_fd);
 	g_free(kvm->supported);
 	g_free(kvm->routing);
+	g_mutex_clear(&kvm->resume_lock);
 	g_free(kvm);
 	vm->accel_data = NULL;
 }
@@ -95,12 +142,13 @@ static bool create_machine(struct vm *vm, struct kvm_vm *kvm, GError **error)
 	if (kvm->vm_fd < 0)
 		return error_set_errno(error, errno, "KVM cannot create a machine");
 	kvm->run_size = (size_t)ioctl(kvm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	kvm->supported = supported_cpuid(kvm->kvm_fd);
+	kvm->supported = kvm_supported_cpuid(kvm->kvm_fd);
 	if (!kvm->supported)
 		return error_set_errno(error, errno, "KVM does not tell its CPUID");
 	if (ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 ||
 	    ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_ADDRESS) < 0)
 		return error_set_errno(error, errno, "KVM refuses the place of its own pages");
+	enable_wide_ids(kvm);
 	return kvm_chips_create(vm, error);
 }
 
@@ -110,7 +158,8 @@ static bool kvm_open(struct vm *vm, GError **error)
 	kvm->vm_fd = kvm->kvm_fd = -1;
 	vm->accel_data = kvm;
 	kvm->kvm_fd = kvm_device_open(error);
-	if (kvm->kvm_fd >= 0 && create_machine(vm, kvm, error))
+	g_mutex_init(&kvm->resume_lock);
+	if (kvm->kvm_fd >= 0 && check_needed(kvm->kvm_fd, error) && create_machine(vm, kvm, error))
 		return true;
 	kvm_close(vm);
 	return false;
@@ -200,6 +249,13 @@ static bool kvm_vcpu_open(struct vcpu *vcpu, GError **error)
 	struct kvm_vm *kvm = kvm_of(vcpu->vm);
 	struct kvm_vcpu *k = g_new0(struct kvm_vcpu, 1);
 	vcpu->accel_data = k;
+	int max = ioctl(kvm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	k->fd = -1;
+	if (max > 0 && vcpu->index >= (unsigned)max) {
+		kvm_vcpu_close(vcpu);
+		return error_set(error, LODGE_ERROR_UNSUPPORTED,
+				 "KVM on this host gives a guest at the most %d processors", max);
+	}
 	k->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)vcpu->index);
 	bool ok = k->fd >= 0 ||
 		  error_set_errno(error, errno, "KVM cannot create processor %u", vcpu->index);
@@ -254,43 +310,76 @@ static void handle_mmio(struct vcpu *vcpu, struct kvm_run *run)
 /* KVM cannot go on: another accelerator may, or the machine ends with a dump. */
 static enum vcpu_exit give_up(struct vcpu *vcpu, const char *what)
 {
+	const struct accel_ops *fallback = vcpu->vm->fallback;
 	g_autofree char *where = kvm_describe_instruction(vcpu);
-	g_autofree char *text = g_strdup_printf("KVM cannot go on (%s) at %s", what, where);
-	if (vcpu->vm->fallback) {
+	if (fallback) {
+		g_autofree char *text = g_strdup_printf(
+			"from here on the accelerator is %s, not kvm: KVM cannot go on (%s) at %s",
+			fallback->name, what, where);
 		vm_request_handover(vcpu->vm, text);
 		return VCPU_EXIT_HANDOVER;
 	}
+	g_autofree char *text = g_strdup_printf("KVM cannot go on (%s) at %s", what, where);
 	vm_report_internal_error(vcpu->vm, text);
 	return VCPU_EXIT_ERROR;
 }
 
-static void apply_tsc_offset(struct vcpu *vcpu)
+static void set_tsc(struct vcpu *vcpu)
 {
-	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	uint64_t offset = (uint64_t)vcpu->vm->tsc_offset;
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
 				       .attr = KVM_VCPU_TSC_OFFSET,
 				       .addr = (uintptr_t)&offset};
-	k->tsc_set = true;
-	k->tsc_offset = vcpu->vm->tsc_offset;
-	if (ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) == 0)
-		return;
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry;
 	} msr = {.head = {.nmsrs = 1}, .entry = {.index = 0x10, .data = vm_tsc(vcpu->vm)}};
-	ioctl(k->fd, KVM_SET_MSRS, &msr);
+	if (ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) < 0) /* before Linux 5.16 */
+		ioctl(k->fd, KVM_SET_MSRS, &msr);
+}
+
+/* The machine starts, or starts again: the guest's TSC goes on from where it stood, and so do the
+ * timers that hang on it. Each vCPU does its own; the first one what they share. */
+static void resume_time(struct vcpu *vcpu)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
+	struct kvm_vm *kvm = kvm_of(vcpu->vm);
+	k->tsc_set = true;
+	k->tsc_offset = vcpu->vm->tsc_offset;
+	set_tsc(vcpu);
+	g_mutex_lock(&kvm->resume_lock);
+	if (!kvm->resumed || kvm->resume_offset != k->tsc_offset)
+		kvm_chips_resume(vcpu->vm);
+	kvm->resumed = true;
+	kvm->resume_offset = k->tsc_offset;
+	g_mutex_unlock(&kvm->resume_lock);
+	kvm_lapic_resume(vcpu);
+}
+
+/* What KVM_EXIT_INTERNAL_ERROR says. */
+static const char *internal_error_name(uint32_t suberror)
+{
+	switch (suberror) {
+	case KVM_INTERNAL_ERROR_EMULATION:
+		return "emulation failure";
+	case KVM_INTERNAL_ERROR_SIMUL_EX:
+		return "exceptions that met";
+	case KVM_INTERNAL_ERROR_DELIVERY_EV:
+		return "an exit while an event was delivered";
+	case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
+		return "an exit that it does not know";
+	default:
+		return "an internal error";
+	}
 }
 
 static enum vcpu_exit handle_failure(struct vcpu *vcpu, const struct kvm_run *run)
 {
 	g_autofree char *text = NULL;
-	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
-	    run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
-		return give_up(vcpu, "emulation failure");
 	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
-		text = g_strdup_printf("internal error %u", run->internal.suberror);
-	else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		return give_up(vcpu, internal_error_name(run->internal.suberror));
+	if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
 		text = g_strdup_printf(
 			"the processor refused to enter the guest, reason 0x%" PRIx64,
 			(uint64_t)run->fail_entry.hardware_entry_failure_reason);
@@ -299,12 +388,30 @@ static enum vcpu_exit handle_failure(struct vcpu *vcpu, const struct kvm_run *ru
 	return give_up(vcpu, text);
 }
 
+static enum vcpu_exit handle_system_event(struct vcpu *vcpu, const struct kvm_run *run)
+{
+	switch (run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		vm_request_shutdown(vcpu->vm, "guest-shutdown");
+		break;
+	case KVM_SYSTEM_EVENT_RESET:
+		vm_request_reset(vcpu->vm, "guest-reset");
+		break;
+	case KVM_SYSTEM_EVENT_CRASH:
+		vm_request_panic(vcpu->vm, "guest-panic");
+		break;
+	default:
+		return handle_failure(vcpu, run);
+	}
+	return VCPU_EXIT_KICK;
+}
+
 static enum vcpu_exit kvm_run_vcpu(struct vcpu *vcpu)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	struct kvm_run *run = k->run;
 	if (!k->tsc_set || k->tsc_offset != vcpu->vm->tsc_offset)
-		apply_tsc_offset(vcpu);
+		resume_time(vcpu);
 	for (;;) {
 		int ret = ioctl(k->fd, KVM_RUN, 0);
 		if (ret < 0 && errno == EINTR) {
@@ -330,6 +437,8 @@ static enum vcpu_exit kvm_run_vcpu(struct vcpu *vcpu)
 			return VCPU_EXIT_HALT;
 		case KVM_EXIT_SHUTDOWN:
 			return VCPU_EXIT_SHUTDOWN;
+		case KVM_EXIT_SYSTEM_EVENT:
+			return handle_system_event(vcpu, run);
 		default:
 			return handle_failure(vcpu, run);
 		}

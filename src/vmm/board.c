@@ -180,8 +180,8 @@ static bool add_processors(struct board *board, GError **error)
 	struct cpu_model model = {.cpu_count = board->config->cpus,
 				  .tsc_hz = board->vm->tsc_hz,
 				  .apic_timer_hz = APIC_TIMER_HZ};
-	accel_set_model(board->vm, &model);
-	return vm_add_vcpus(board->vm, board->config->cpus, error);
+	return accel_set_model(board->vm, &model, error) &&
+	       vm_add_vcpus(board->vm, board->config->cpus, error);
 }
 
 static void make_acpi_tables(struct board *board)
