@@ -172,8 +172,9 @@ static struct queue_element *port_room(struct port *port)
 	struct queue *q = &v->queues[queue_in(port_index(port))];
 	if (!virtio_is_live(v) || (is_multiport(port->console) && !port->guest_open))
 		return NULL;
-	while (!port->room && (port->room = queue_pop(q, sizeof(*port->room)))) {
-		if (port->room->in_bytes)
+	for (unsigned i = 0; i < QUEUE_SIZE && !port->room; i++) {
+		port->room = queue_pop(q, sizeof(*port->room));
+		if (!port->room || port->room->in_bytes)
 			break;
 		queue_push(q, g_steal_pointer(&port->room), 0);
 	}

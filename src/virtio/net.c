@@ -135,7 +135,11 @@ static void link_lost(struct virtio_net *net)
 
 /* --- To the guest --- */
 
-enum delivery { DELIVERED, NO_ROOM };
+enum delivery {
+	DELIVERED, /* or lost, where it can never fit */
+	AGAIN,     /* buffers came while it was found that there were too few */
+	NO_ROOM,   /* the guest notifies when it gives more */
+};
 
 /* Writes @size bytes of a packet, header first, into as many buffers as it takes. */
 static enum delivery deliver_merged(struct virtio_net *net, uint8_t *packet, size_t size)
@@ -152,9 +156,11 @@ static enum delivery deliver_merged(struct virtio_net *net, uint8_t *packet, siz
 		room += e->in_bytes;
 	}
 	if (room < size) {
+		/* Asked before they go back: the notification is for buffers behind these. */
+		bool hopeless = count == q->size, more = queue_notify_on(q);
 		while (count)
 			queue_unpop(q, elements[--count]);
-		return NO_ROOM;
+		return hopeless ? DELIVERED : more ? AGAIN : NO_ROOM;
 	}
 	pci_set16(packet + offsetof(struct net_header, buffer_count), (uint16_t)count);
 	for (unsigned i = 0; i < count; i++) {
@@ -177,7 +183,7 @@ static enum delivery deliver(struct virtio_net *net, uint8_t *packet, size_t siz
 		return deliver_merged(net, packet, size);
 	struct queue_element *e = queue_pop(q, sizeof(*e));
 	if (!e)
-		return NO_ROOM;
+		return queue_notify_on(q) ? AGAIN : NO_ROOM;
 	pci_set16(packet + offsetof(struct net_header, buffer_count), 1);
 	/* A packet that does not fit is lost: its buffer goes back empty-handed. */
 	uint64_t written = e->in_bytes >= size ? queue_element_write(e, 0, packet, size) : 0;
@@ -188,60 +194,56 @@ static enum delivery deliver(struct virtio_net *net, uint8_t *packet, size_t siz
 	return DELIVERED;
 }
 
-/* Hands over what lies in `input`; false when the guest has no room for the next packet. */
-static bool deliver_tap_input(struct virtio_net *net)
+static enum delivery deliver_tap_input(struct virtio_net *net)
 {
-	size_t size = net->input_end;
-	if (size && deliver(net, net->input, size) == NO_ROOM)
-		return false;
-	net->input_end = 0;
-	return true;
+	enum delivery result = DELIVERED;
+	if (net->input_end)
+		result = deliver(net, net->input, net->input_end);
+	if (result == DELIVERED)
+		net->input_end = 0;
+	return result;
 }
 
-static bool deliver_stream_input(struct virtio_net *net)
+static enum delivery deliver_stream_input(struct virtio_net *net)
 {
 	while (net->input_end - net->input_start >= LENGTH_BYTES) {
-		uint8_t packet[NET_HEADER_BYTES];
+		uint8_t saved[NET_HEADER_BYTES];
 		uint8_t *p = net->input + net->input_start;
 		size_t size = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
 		if (size < 14 || size > NET_FRAME_MAX) {
 			link_lost(net);
-			return true;
+			break;
 		}
 		if (net->input_end - net->input_start < LENGTH_BYTES + size)
 			break;
-		/* The header is put where the length and what is in front of it was. */
+		/* The header goes where the length, and what is in front of it, was. */
 		uint8_t *start = p + LENGTH_BYTES - NET_HEADER_BYTES;
-		memcpy(packet, start, NET_HEADER_BYTES);
+		memcpy(saved, start, NET_HEADER_BYTES);
 		memset(start, 0, NET_HEADER_BYTES);
 		if (net->offloads & 1u << NET_F_GUEST_CSUM)
 			start[0] = NET_DATA_VALID; /* it never was on a wire */
-		if (deliver(net, start, NET_HEADER_BYTES + size) == NO_ROOM) {
-			memcpy(start, packet, NET_HEADER_BYTES);
-			return false;
+		enum delivery result = deliver(net, start, NET_HEADER_BYTES + size);
+		if (result != DELIVERED) {
+			memcpy(start, saved, NET_HEADER_BYTES);
+			return result;
 		}
 		net->input_start += LENGTH_BYTES + size;
 	}
-	return true;
+	return DELIVERED;
 }
 
-static bool deliver_input(struct virtio_net *net)
-{
-	bool all = net->is_tap ? deliver_tap_input(net) : deliver_stream_input(net);
-	virtio_interrupt(&net->virtio, QUEUE_RX);
-	return all;
-}
-
-/* The same; where the guest has no room it will notify, and reading stops until then. */
+/* Hands over what lies in `input`. Where the guest has no room it will notify, and reading stops
+ * until then: false. */
 static bool flush_input(struct virtio_net *net)
 {
-	while (!deliver_input(net)) {
-		if (!queue_notify_on(&net->virtio.queues[QUEUE_RX])) {
-			drop_source(&net->readable);
-			return false;
-		}
-	}
-	return true;
+	enum delivery result;
+	do {
+		result = net->is_tap ? deliver_tap_input(net) : deliver_stream_input(net);
+	} while (result == AGAIN);
+	virtio_interrupt(&net->virtio, QUEUE_RX);
+	if (result == NO_ROOM)
+		drop_source(&net->readable);
+	return result == DELIVERED;
 }
 
 /* Reads one packet of a tap; whether there was one. */
