@@ -131,22 +131,47 @@ static char *read_string(struct reader *r)
 	return g_strdup(out->str);
 }
 
-static struct json *read_number(struct reader *r)
+static bool skip_digits(struct reader *r)
 {
 	const char *start = r->p;
-	bool integer = true;
+	while (r->p < r->end && g_ascii_isdigit(*r->p))
+		r->p++;
+	return r->p > start;
+}
+
+/* Moves over a number as RFC 8259 section 6 writes it; *integer: it has neither fraction nor
+ * exponent. */
+static bool skip_number(struct reader *r, bool *integer)
+{
+	*integer = true;
 	if (r->p < r->end && *r->p == '-')
 		r->p++;
 	const char *digits = r->p;
-	while (r->p < r->end && g_ascii_isdigit(*r->p))
+	if (!skip_digits(r) || (*digits == '0' && r->p - digits > 1))
+		return false;
+	if (r->p < r->end && *r->p == '.') {
+		*integer = false;
 		r->p++;
-	if (r->p == digits || (*digits == '0' && r->p - digits > 1)) {
+		if (!skip_digits(r))
+			return false;
+	}
+	if (r->p < r->end && (*r->p == 'e' || *r->p == 'E')) {
+		*integer = false;
+		r->p++;
+		if (r->p < r->end && (*r->p == '+' || *r->p == '-'))
+			r->p++;
+		return skip_digits(r);
+	}
+	return true;
+}
+
+static struct json *read_number(struct reader *r)
+{
+	const char *start = r->p;
+	bool integer;
+	if (!skip_number(r, &integer)) {
 		fail(r, "bad number");
 		return NULL;
-	}
-	while (r->p < r->end && (g_ascii_isdigit(*r->p) || strchr(".eE+-", *r->p))) {
-		integer = false;
-		r->p++;
 	}
 	if (r->p - start > 40) {
 		fail(r, "a number too long");
