@@ -499,8 +499,9 @@ void vm_free(struct vm *vm)
 		vcpu_stop_thread(vm->vcpus[i]);
 	for (guint i = vm->devices->len; i-- > 0;) {
 		struct device *device = vm->devices->pdata[i];
-		g_autofree char *id = device->id;
+		char *id = device->id;
 		device->class->free(device);
+		g_free(id);
 	}
 	for (unsigned i = 0; i < vm->vcpu_count; i++) {
 		if (vm->vcpus[i]->open)
