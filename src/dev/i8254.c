@@ -353,8 +353,11 @@ static bool post_load(void *object, GError **error)
 			return error_set(error, LODGE_ERROR_CORRUPT, "impossible 8254 channel");
 	}
 	map_windows(pit);
-	if (pit->in_kernel)
+	if (pit->in_kernel) {
+		vm_timer_cancel(&pit->timer);
+		pit->irq0->level = false;
 		return push_to_kernel(pit, error);
+	}
 	pit->irq0->level = output(pit, &pit->channels[0]);
 	schedule(pit);
 	return true;

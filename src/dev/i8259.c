@@ -283,6 +283,9 @@ static bool push_to_kernel(struct i8259 *chip, GError **error)
 	for (unsigned i = 0; i < 2; i++) {
 		struct pic_regs regs;
 		to_kernel(&chip->pic[i], &regs);
+		/* The kernel's PIT gives pulses: to it the line is low. */
+		if (i == 0)
+			regs.last_irr &= 0xfe;
 		if (!vm->accel->irq->set_chip(vm, CHIP_PIC_MASTER + i, 0, &regs, error))
 			return false;
 	}

@@ -149,9 +149,14 @@ static bool push_to_kernel(struct ioapic *chip, GError **error)
 {
 	struct vm *vm = chip->device.vm;
 	struct ioapic_regs regs = {
-		.select = chip->select, .id = chip->id >> 24, .irr = chip->lines | chip->edges};
-	for (unsigned i = 0; i < IOAPIC_PINS; i++)
+		.select = chip->select, .id = chip->id >> 24, .irr = chip->edges};
+	for (unsigned i = 0; i < IOAPIC_PINS; i++) {
 		regs.redirection[i] = chip->entries[i];
+		/* Of an edge that has been delivered nothing is left to do, high as its line may
+		 * be: the kernel would take it for a new one, and miss the next. */
+		if (chip->entries[i] & ENTRY_LEVEL)
+			regs.irr |= chip->lines & 1u << i;
+	}
 	return vm->accel->irq->set_chip(vm, CHIP_IOAPIC, 0, &regs, error);
 }
 

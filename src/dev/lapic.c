@@ -688,8 +688,10 @@ static bool post_load(void *object, GError **error)
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		apic->lvt[i] &= lvt_writable[i] | LVT_MASKED;
 	attach_intc(apic);
-	if (!apic->vcpu->intc)
+	if (!apic->vcpu->intc) {
+		vm_timer_cancel(&apic->timer);
 		return push_to_kernel(apic, error);
+	}
 	kvmclock_restore(apic);
 	if (apic->tsc_deadline)
 		deadline_write(apic, apic->tsc_deadline);
