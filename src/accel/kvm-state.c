@@ -138,10 +138,13 @@ G_STATIC_ASSERT(XSAVE_HEADER + CPU_XSAVE_EXT_BYTES == sizeof(struct kvm_xsave));
 
 static bool get_fpu(int fd, struct cpu_state *state)
 {
+	static const uint32_t mxcsr_mask = 0xffff;
 	struct kvm_xsave xsave;
 	if (ioctl(fd, KVM_GET_XSAVE, &xsave) < 0)
 		return false;
 	memcpy(state->fxsave, xsave.region, 464);
+	/* MXCSR_MASK tells of the host, not of the guest. */
+	memcpy(state->fxsave + 28, &mxcsr_mask, sizeof(mxcsr_mask));
 	memset(state->fxsave + 464, 0, 48);
 	uint64_t components;
 	memcpy(&components, (uint8_t *)xsave.region + XSAVE_HEADER, sizeof(components));

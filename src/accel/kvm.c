@@ -25,21 +25,24 @@
 static bool explain_refusal(int err, GError **error)
 {
 	struct stat st;
+	if (err == ENOENT)
+		return error_set(error, LODGE_ERROR_SYSTEM,
+				 "this host has no " KVM_PATH " (no VT-x or AMD-V, or its kernel "
+				 "module is not loaded): use --accel soft");
 	if (err != EACCES || stat(KVM_PATH, &st) < 0)
-		return error_set_errno(error, err,
-				       err == ENOENT
-					       ? "this host has no " KVM_PATH
-						 " (no VT-x or AMD-V, or its kernel module is not "
-						 "loaded); use --accel soft"
-					       : "cannot open " KVM_PATH);
+		return error_set_errno(error, err, "cannot open " KVM_PATH);
 	struct group *group = getgrgid(st.st_gid);
-	struct passwd *owner = getpwuid(st.st_uid), *self = getpwuid(geteuid());
+	struct passwd *self = getpwuid(geteuid());
+	if (st.st_gid == 0 || (st.st_mode & 060) != 060)
+		return error_set(error, LODGE_ERROR_SYSTEM,
+				 "no permission to open " KVM_PATH
+				 ", and no group has it: as root run `chgrp kvm " KVM_PATH
+				 " && chmod 660 " KVM_PATH "`, or use --accel soft");
 	return error_set(error, LODGE_ERROR_SYSTEM,
-			 "no permission to open " KVM_PATH
-			 " (owner %s, group %s): run `adduser %s %s` "
-			 "and log in again, or use --accel soft",
-			 owner ? owner->pw_name : "?", group ? group->gr_name : "?",
-			 self ? self->pw_name : "USER", group ? group->gr_name : "kvm");
+			 "no permission to open " KVM_PATH ", which group %s has: run `adduser %s "
+			 "%s` and log in again, or use --accel soft",
+			 group ? group->gr_name : "?", self ? self->pw_name : "USER",
+			 group ? group->gr_name : "kvm");
 }
 
 int kvm_device_open(GError **error)
