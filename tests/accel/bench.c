@@ -148,9 +148,9 @@ static void write_tables(struct bench *b)
 	static const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff,
 				       0x00af9b000000ffff};
 	uint64_t table[6][512] = {0};
-	table[0][0] = (GUEST_TABLES + 0x1000) | 3;
+	table[0][0] = (GUEST_TABLES + 0x1000) | 0x23;
 	for (unsigned i = 0; i < 4; i++) {
-		table[1][i] = (GUEST_TABLES + (2 + i) * 0x1000) | 3;
+		table[1][i] = (GUEST_TABLES + (2 + i) * 0x1000) | 0x23;
 		for (unsigned j = 0; j < 512; j++)
 			table[2 + i][j] = (uint64_t)i << 30 | (uint64_t)j << 21 | 0xe3;
 	}
@@ -321,9 +321,20 @@ static gboolean time_is_up(gpointer data)
 	return G_SOURCE_REMOVE;
 }
 
+static gboolean look_again(gpointer data)
+{
+	return G_SOURCE_CONTINUE;
+}
+
+/* Guest memory is looked at every ms: no event tells of it. */
 void bench_serve(struct bench *b, unsigned ms, bool (*until)(struct bench *bench))
 {
 	bool over = false;
+	GSource *look = g_timeout_source_new(1);
+	if (until) {
+		g_source_set_callback(look, look_again, NULL, NULL);
+		g_source_attach(look, b->context);
+	}
 	GSource *limit = g_timeout_source_new(ms);
 	g_source_set_callback(limit, time_is_up, &over, NULL);
 	g_source_attach(limit, b->context);
@@ -331,6 +342,8 @@ void bench_serve(struct bench *b, unsigned ms, bool (*until)(struct bench *bench
 		g_main_context_iteration(b->context, TRUE);
 	g_source_destroy(limit);
 	g_source_unref(limit);
+	g_source_destroy(look);
+	g_source_unref(look);
 }
 
 bool bench_run(struct bench *b, unsigned seconds)
