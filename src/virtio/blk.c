@@ -122,14 +122,15 @@ static bool is_writethrough(const struct virtio_blk *blk)
 
 /* --- Completion --- */
 
+/* Frees the request. */
 static void request_finish(struct request *r, uint8_t status)
 {
-	struct virtio_blk *blk = r->blk;
-	struct queue *q = &blk->virtio.queues[r->queue];
+	struct virtio *v = &r->blk->virtio;
+	unsigned queue = r->queue;
 	uint64_t last = r->e.in_bytes - 1;
 	queue_element_write(&r->e, last, &status, 1);
-	queue_push(q, &r->e, last + 1);
-	virtio_interrupt(&blk->virtio, r->queue);
+	queue_push(&v->queues[queue], &r->e, last + 1);
+	virtio_interrupt(v, queue);
 }
 
 static void keep(struct request *r)
