@@ -165,7 +165,6 @@ bool board_add_devices(struct board *board, GError **error)
 
 void board_describe_devices(const struct board *board, struct acpi_config *acpi)
 {
-	acpi->i8042 = false;
 }
 
 /* The devices are gone: what the images still hold in memory goes to their files. */

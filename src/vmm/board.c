@@ -9,12 +9,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/units.h"
-#include "dev/debug-exit.h"
-#include "dev/i8254.h"
-#include "dev/mc146818.h"
-#include "dev/ns16550.h"
 #include "vmm/acpi.h"
+#include "vmm/board-chips.h"
 #include "vmm/board-devices.h"
+#include "vmm/smbios.h"
 
 #define MIB              (UINT64_C(1) << 20)
 #define GIB              (UINT64_C(1) << 30)
@@ -22,9 +20,14 @@
 #define LOW_RAM_SPLIT    UINT64_C(0x80000000)
 #define PCI_WINDOW_START UINT64_C(0xc0000000)
 #define PCI_WINDOW_END   UINT64_C(0xfebfffff)
-#define APIC_TIMER_HZ    UINT64_C(1000000000)
 
-enum { ACPI_BASE = 0xe0000, BIOS_AREA = 0xe0000, BIOS_AREA_BYTES = 0x20000, PCI_PORTS = 0xc000 };
+enum {
+	ACPI_BASE = 0xe0000,
+	SMBIOS_BASE = 0xf0000,
+	BIOS_AREA = 0xe0000,
+	BIOS_AREA_BYTES = 0x20000,
+	PCI_PORTS = 0xc000
+};
 
 /* --- Memory --- */
 
@@ -93,43 +96,14 @@ static bool add_rom(struct board *board, GError **error)
 	return ram_map(board->vm, board->rom, 4 * GIB - size, 0, size, true, error) != NULL;
 }
 
-/* --- Chips --- */
-
-static bool add_serial(struct board *board, GError **error)
-{
-	struct chardev *chardev = NULL;
-	if (board->config->serial) {
-		chardev = char_open(board->config->serial, board->vm->context, error);
-		if (!chardev)
-			return false;
-		g_ptr_array_add(board->chardevs, chardev);
-	}
-	ns16550_new(board->vm, 0x3f8, gsi_line(board->gsi, 4), chardev);
-	return true;
-}
-
-static bool add_chips(struct board *board, GError **error)
-{
-	struct vm *vm = board->vm;
-	board->lapics = lapic_bus_new(vm, APIC_TIMER_HZ);
-	struct i8259 *pic = i8259_new(vm, lapic_bus_lint0(board->lapics));
-	struct ioapic *ioapic = ioapic_new(vm);
-	lapic_bus_connect(board->lapics, pic, ioapic);
-	board->gsi = gsi_new(vm, pic, ioapic);
-	i8254_new(vm, gsi_line(board->gsi, 0));
-	mc146818_new(vm, gsi_line(board->gsi, 8));
-	board->acpi = acpi_pm_new(vm, gsi_line(board->gsi, ACPI_SCI));
-	board->pci = pci_host_new(vm, board->gsi, board->image != NULL);
-	debug_exit_new(vm, 0xf4, &board->debug_exit_status);
-	return add_serial(board, error) && board_add_devices(board, error);
-}
-
 /* --- Start state --- */
 
 static bool write_tables(struct board *board, GError **error)
 {
-	const GByteArray *tables = board->acpi_tables;
-	if (dma_write(board->vm, ACPI_BASE, tables->data, tables->len))
+	const GByteArray *acpi = board->acpi_tables, *smbios = board->smbios_tables;
+	g_assert(ACPI_BASE + acpi->len <= SMBIOS_BASE);
+	if (dma_write(board->vm, ACPI_BASE, acpi->data, acpi->len) &&
+	    dma_write(board->vm, SMBIOS_BASE, smbios->data, smbios->len))
 		return true;
 	return error_set(error, LODGE_ERROR_INVALID, "the guest has no memory below 1 MiB");
 }
@@ -140,10 +114,13 @@ static bool load_kernel(struct board *board, struct cpu_state *state, GError **e
 				     .map_count = board->e820_count,
 				     .low_bytes = board->low_bytes,
 				     .rsdp = ACPI_BASE};
-	return pci_bus_assign(pci_host_bus(board->pci), PCI_WINDOW_START, PCI_WINDOW_END + 1,
-			      PCI_PORTS, error) &&
-	       write_tables(board, error) &&
-	       linux_image_load(board->vm, board->image, &memory, state, error);
+	if (!pci_bus_assign(pci_host_bus(board->pci), PCI_WINDOW_START, PCI_WINDOW_END + 1,
+			    PCI_PORTS, error) ||
+	    !write_tables(board, error))
+		return false;
+	if (board->multiboot)
+		return multiboot_image_load(board->vm, board->multiboot, &memory, state, error);
+	return linux_image_load(board->vm, board->image, &memory, state, error);
 }
 
 static bool load_rom(struct board *board, GError **error)
@@ -161,12 +138,14 @@ static bool load_start_state(void *opaque, GError **error)
 	struct board *board = opaque;
 	struct vm *vm = board->vm;
 	struct cpu_state *state = g_aligned_alloc0(1, sizeof(*state), 64);
-	bool ok = true;
+	bool direct = board->image || board->multiboot, ok = true;
 	for (unsigned i = 0; ok && i < vm->vcpu_count; i++) {
 		cpu_state_reset(state, i == 0);
 		if (i == 0)
-			ok = board->image ? load_kernel(board, state, error)
-					  : load_rom(board, error);
+			ok = direct ? load_kernel(board, state, error) : load_rom(board, error);
+		/* What a firmware leaves on each: MTRRs on, memory write-back. */
+		if (direct)
+			state->msr.mtrr_def_type = 0xc06;
 		ok = ok && vm->accel->set_state(vm->vcpus[i], state, error);
 	}
 	g_aligned_free(state);
@@ -179,7 +158,7 @@ static bool add_processors(struct board *board, GError **error)
 {
 	struct cpu_model model = {.cpu_count = board->config->cpus,
 				  .tsc_hz = board->vm->tsc_hz,
-				  .apic_timer_hz = APIC_TIMER_HZ};
+				  .apic_timer_hz = board_apic_timer_hz()};
 	return accel_set_model(board->vm, &model, error) &&
 	       vm_add_vcpus(board->vm, board->config->cpus, error);
 }
@@ -188,10 +167,36 @@ static void make_acpi_tables(struct board *board)
 {
 	struct acpi_config acpi = {.cpu_count = board->config->cpus,
 				   .pci_window_start = (uint32_t)PCI_WINDOW_START,
-				   .pci_window_end = (uint32_t)PCI_WINDOW_END,
-				   .serial = true};
+				   .pci_window_end = (uint32_t)PCI_WINDOW_END};
+	board_describe_chips(&acpi);
 	board_describe_devices(board, &acpi);
 	board->acpi_tables = acpi_build(&acpi, ACPI_BASE);
+}
+
+static void make_smbios_tables(struct board *board)
+{
+	const struct machine_config *config = board->config;
+	struct smbios_config smbios = {.cpu_count = config->cpus,
+				       .memory_bytes = config->memory_bytes,
+				       .low_bytes = board->low_bytes,
+				       .cpu_mhz = (uint32_t)(board->vm->tsc_hz / 1000000)};
+	memcpy(smbios.uuid, config->uuid, sizeof(smbios.uuid));
+	board->smbios_tables = smbios_build(&smbios, SMBIOS_BASE);
+}
+
+static bool read_kernel(struct board *board, GError **error)
+{
+	const struct machine_config *config = board->config;
+	const struct machine_file *kernel = &config->kernel, *initrd = &config->initrd;
+	if (kernel->fd < 0)
+		return true;
+	if (multiboot_probe(kernel->fd))
+		board->multiboot = multiboot_image_new(kernel->fd, kernel->name, initrd->fd,
+						       initrd->name, config->append, error);
+	else
+		board->image = linux_image_new(kernel->fd, kernel->name, initrd->fd, initrd->name,
+					       config->append, error);
+	return board->multiboot || board->image;
 }
 
 static bool build(struct board *board, GMainContext *context, GError **error)
@@ -207,17 +212,13 @@ static bool build(struct board *board, GMainContext *context, GError **error)
 	board->vm->no_reboot = config->no_reboot;
 	board->vm->load = load_start_state;
 	board->vm->load_opaque = board;
-	if (config->kernel.fd >= 0) {
-		board->image =
-			linux_image_new(config->kernel.fd, config->kernel.name, config->initrd.fd,
-					config->initrd.name, config->append, error);
-		if (!board->image)
-			return false;
-	}
+	if (!read_kernel(board, error))
+		return false;
 	if (!add_memory(board, error) || !add_rom(board, error) || !add_processors(board, error) ||
-	    !add_chips(board, error))
+	    !board_add_chips(board, error) || !board_add_devices(board, error))
 		return false;
 	make_acpi_tables(board);
+	make_smbios_tables(board);
 	return vm_reset(board->vm, error);
 }
 
@@ -243,8 +244,9 @@ void board_free(struct board *board)
 	g_ptr_array_free(board->chardevs, TRUE);
 	g_ptr_array_free(board->blocks, TRUE);
 	linux_image_free(board->image);
-	if (board->acpi_tables)
-		g_byte_array_free(board->acpi_tables, TRUE);
+	multiboot_image_free(board->multiboot);
+	g_clear_pointer(&board->acpi_tables, g_byte_array_unref);
+	g_clear_pointer(&board->smbios_tables, g_byte_array_unref);
 	g_free(board->accel.reason);
 	g_free(board);
 }

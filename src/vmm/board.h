@@ -9,6 +9,7 @@
 #include "host/char.h"
 #include "vmm/loader.h"
 #include "vmm/machine.h"
+#include "vmm/multiboot.h"
 
 /*
  * The board: what a machine consists of and where everything lies. Guest-physical addresses: RAM
@@ -25,9 +26,13 @@ struct board {
 	struct gsi *gsi;
 	struct pci_host *pci;
 	struct acpi_pm *acpi;
-	struct linux_image *image; /* NULL: a firmware starts */
+	struct i8042 *keyboard;
+	struct fw_cfg *fw_cfg;
+	/* At most one of them; both NULL: a firmware starts. */
+	struct linux_image *image;
+	struct multiboot_image *multiboot;
 	struct ram *rom;
-	GByteArray *acpi_tables;
+	GByteArray *acpi_tables, *smbios_tables;
 	GPtrArray *chardevs;
 	GPtrArray *blocks;
 	uint64_t low_bytes, high_bytes;

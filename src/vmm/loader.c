@@ -65,7 +65,7 @@ static void set64(uint8_t *p, uint64_t v)
 	memcpy(p, &v, 8);
 }
 
-static uint8_t *read_file(int fd, const char *name, size_t *size, GError **error)
+uint8_t *boot_file_read(int fd, const char *name, size_t *size, GError **error)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
@@ -191,10 +191,10 @@ struct linux_image *linux_image_new(int kernel_fd, const char *kernel_name, int 
 {
 	struct linux_image *image = g_new0(struct linux_image, 1);
 	image->command_line = g_strdup(command_line ? command_line : "");
-	image->file = read_file(kernel_fd, kernel_name, &image->file_size, error);
+	image->file = boot_file_read(kernel_fd, kernel_name, &image->file_size, error);
 	bool ok = image->file && prepare(image, kernel_name, error);
 	if (ok && initrd_fd >= 0) {
-		image->initrd = read_file(initrd_fd, initrd_name, &image->initrd_size, error);
+		image->initrd = boot_file_read(initrd_fd, initrd_name, &image->initrd_size, error);
 		ok = image->initrd != NULL;
 	}
 	uint32_t limit = MAX(get32(image->setup + HDR_CMDLINE_SIZE), 255);

@@ -14,6 +14,9 @@
  * entered at its own 64-bit entry and unpacks itself. Source: Linux Documentation/x86/boot.rst.
  */
 
+/* The whole of a regular file of at most 1 GiB; the caller frees it. */
+uint8_t *boot_file_read(int fd, const char *name, size_t *size, GError **error);
+
 /* The files, read when the machine is made and kept for resets. */
 struct linux_image {
 	uint8_t *file; /* the whole kernel file */

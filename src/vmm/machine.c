@@ -221,6 +221,7 @@ static bool parse_scalars(const struct json *json, struct machine_config *config
 	    !json_get_bool(json, "paused", false, &config->paused, error) ||
 	    !json_get_bool(json, "no_sandbox", false, &config->no_sandbox, error) ||
 	    !json_get_bool(json, "end_with_parent", false, &config->end_with_parent, error) ||
+	    !json_get_bool(json, "test_device", false, &config->test_device, error) ||
 	    !json_get_bool(json, "rng", false, &config->rng, error) ||
 	    !json_get_bool(json, "packed", false, &config->packed, error))
 		return false;
@@ -250,6 +251,7 @@ struct machine_config *machine_config_parse(const struct json *json, GError **er
 					    "mergeable",
 					    "no_reboot",
 					    "paused",
+					    "test_device",
 					    "no_sandbox",
 					    "end_with_parent",
 					    "rng",

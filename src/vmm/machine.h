@@ -49,6 +49,7 @@ struct machine_config {
 	bool no_reboot, paused;
 	bool no_sandbox;      /* for debugging: see jail.h */
 	bool end_with_parent; /* when the process that started this one ends */
+	bool test_device;     /* the ports that test guests want */
 	struct machine_file kernel, initrd, firmware;
 	char *append;
 	char *serial;     /* a character back end: see host/char.h */
