@@ -71,7 +71,16 @@ void cpu_set_intr(struct cpu *cpu, bool level)
 
 void cpu_request_nmi(struct cpu *cpu)
 {
-	atomic_fetch_or(&cpu->request, REQ_NMI);
+	uint32_t old = atomic_load(&cpu->request), wanted;
+
+	/* One can wait behind another that is about to be taken; while NMIs are blocked only one
+	 * waits (SDM 3A 6.7.1). */
+	do {
+		bool behind =
+			(old & REQ_NMI) && !__atomic_load_n(&cpu->nmi_blocked, __ATOMIC_RELAXED);
+
+		wanted = old | REQ_NMI | (behind ? REQ_NMI_BEHIND : 0);
+	} while (!atomic_compare_exchange_weak(&cpu->request, &old, wanted));
 }
 
 void cpu_request_init(struct cpu *cpu)
@@ -273,7 +282,11 @@ static void take_interrupts(struct cpu *cpu)
 	if (cpu->shadow_movss || cpu->shadow_sti)
 		return;
 	if ((atomic_load(&cpu->request) & REQ_NMI) && !cpu->nmi_blocked) {
-		atomic_fetch_and(&cpu->request, ~(uint32_t)REQ_NMI);
+		uint32_t old = atomic_load(&cpu->request), left;
+
+		do /* the one that waits behind takes its place */
+			left = old & ~(uint32_t)(old & REQ_NMI_BEHIND ? REQ_NMI_BEHIND : REQ_NMI);
+		while (!atomic_compare_exchange_weak(&cpu->request, &old, left));
 		deliver(cpu, EXC_NMI, CPU_EVENT_NMI);
 	} else if (cpu->rflags & FL_IF) {
 		if (atomic_load(&cpu->intr_line))

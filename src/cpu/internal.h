@@ -20,6 +20,7 @@ enum cpu_request { /* bits of cpu->request, polled at each block end */
 		   REQ_KICK = 0x01,
 		   REQ_INTR = 0x02,
 		   REQ_NMI = 0x04,
+		   REQ_NMI_BEHIND = 0x200, /* another NMI waits behind the first */
 		   REQ_INIT = 0x08,
 		   REQ_SIPI = 0x10,
 		   REQ_SYNC =
