@@ -308,9 +308,23 @@ bool cpu_model_leaf(const struct cpu_model *model, unsigned index, uint32_t *lea
 	return false;
 }
 
+/* Whether the local APIC is switched on in its base MSR; without one there is none to hide. */
+static bool apic_is_on(struct cpu *cpu)
+{
+	uint64_t base = 0;
+	bool known;
+
+	bus_begin(cpu);
+	known = cpu->bus->msr_read && cpu->bus->msr_read(cpu->opaque, 0x1b, &base);
+	bus_end(cpu);
+	return !known || (base & 0x800);
+}
+
 void cpuid_dynamic(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
 	cpu_model_cpuid(&cpu->model, leaf, subleaf, regs);
+	if (leaf == 1 && !apic_is_on(cpu))
+		regs[EDX] &= ~(uint32_t)BIT(9);
 	if (leaf == 1 && (cpu->cr4 & CR4_OSXSAVE))
 		regs[ECX] |= BIT(L1_OSXSAVE);
 }
