@@ -266,6 +266,7 @@ void pci_function_reset(struct pci_function *f)
 	f->config[0x0c] = 0;
 	for (unsigned i = 0; i < 24; i++)
 		f->config[PCI_BAR0 + i] &= (uint8_t)~f->writable[PCI_BAR0 + i];
+	memcpy(f->header, f->config, sizeof(f->header));
 	f->intx_level = false;
 	f->config[PCI_STATUS] &= (uint8_t)~STATUS_INTX;
 	msix_reset(f);
@@ -318,9 +319,26 @@ bool pci_bus_assign(struct pci_bus *bus, uint64_t start, uint64_t end, uint16_t 
 
 /* --- Saved state --- */
 
+/* What makes the function what it is: ids, class, header type, kinds of BARs, capabilities' start,
+ * interrupt pin. */
+static bool same_function(const struct pci_function *f)
+{
+	static const uint8_t ranges[][2] = {{0x00, 0x04}, {0x08, 0x0c}, {0x0e, 0x0f}, {0x10, 0x28},
+					    {0x2c, 0x30}, {0x34, 0x35}, {0x3d, 0x3e}};
+	for (unsigned i = 0; i < G_N_ELEMENTS(ranges); i++) {
+		for (unsigned at = ranges[i][0]; at < ranges[i][1]; at++) {
+			if ((f->config[at] ^ f->header[at]) & (uint8_t)~f->writable[at])
+				return false;
+		}
+	}
+	return true;
+}
+
 static bool post_load(void *object, GError **error)
 {
 	struct pci_function *f = object;
+	if (!same_function(f))
+		return error_set(error, LODGE_ERROR_INVALID, "it is of another PCI function");
 	f->intx_driven = false;
 	update_windows(f);
 	update_intx(f);

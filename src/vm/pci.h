@@ -62,6 +62,7 @@ struct pci_function {
 	const struct pci_ops *ops;
 	uint8_t devfn;
 	uint8_t config[PCI_CONFIG_SIZE];
+	uint8_t header[64]; /* of the last reset: loaded state must be of the same function */
 	uint8_t writable[PCI_CONFIG_SIZE]; /* bits the guest may write */
 	uint8_t write_1_clear[PCI_CONFIG_SIZE];
 	struct pci_bar bars[PCI_BARS];

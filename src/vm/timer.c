@@ -43,6 +43,9 @@ int64_t vm_clock_ns(struct vm *vm)
 int64_t vm_rtc_ns(struct vm *vm)
 {
 	struct timespec now;
+	/* Without processors time is what a test makes it: 2000-01-01 at the start. */
+	if (vm->accel_caps & ACCEL_NO_CPU)
+		return INT64_C(946684800000000000) + vm_clock_ns(vm) + vm->rtc_offset_ns;
 	clock_gettime(CLOCK_REALTIME, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec + vm->rtc_offset_ns;
 }
