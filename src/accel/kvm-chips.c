@@ -271,21 +271,12 @@ static bool set_pit(struct vm *vm, const struct pit_regs *regs, GError **error)
 	return true;
 }
 
-struct one_msr {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry;
-};
-
-static uint64_t msr_get(int fd, uint32_t index)
+/* 0 where KVM lacks it. */
+static uint64_t msr_value(int fd, uint32_t index)
 {
-	struct one_msr call = {.head = {.nmsrs = 1}, .entry = {.index = index}};
-	return ioctl(fd, KVM_GET_MSRS, &call) == 1 ? call.entry.data : 0;
-}
-
-static bool msr_set(int fd, uint32_t index, uint64_t value)
-{
-	struct one_msr call = {.head = {.nmsrs = 1}, .entry = {.index = index, .data = value}};
-	return ioctl(fd, KVM_SET_MSRS, &call) == 1;
+	uint64_t value = 0;
+	kvm_msr_get(fd, index, &value);
+	return value;
 }
 
 static bool get_lapic(struct vm *vm, unsigned index, struct lapic_regs *regs, GError **error)
@@ -295,10 +286,10 @@ static bool get_lapic(struct vm *vm, unsigned index, struct lapic_regs *regs, GE
 	if (ioctl(fd, KVM_GET_LAPIC, &k) < 0)
 		return error_set_errno(error, errno, "KVM does not give a local APIC");
 	memcpy(regs->page, k.regs, sizeof(regs->page));
-	regs->base_msr = msr_get(fd, MSR_APIC_BASE);
-	regs->tsc_deadline = msr_get(fd, MSR_TSC_DEADLINE);
-	regs->kvm_wall_clock = msr_get(fd, MSR_KVM_WALL_CLOCK);
-	regs->kvm_system_time = msr_get(fd, MSR_KVM_SYSTEM_TIME);
+	regs->base_msr = msr_value(fd, MSR_APIC_BASE);
+	regs->tsc_deadline = msr_value(fd, MSR_TSC_DEADLINE);
+	regs->kvm_wall_clock = msr_value(fd, MSR_KVM_WALL_CLOCK);
+	regs->kvm_system_time = msr_value(fd, MSR_KVM_SYSTEM_TIME);
 	return true;
 }
 
@@ -307,12 +298,12 @@ static bool set_lapic(struct vm *vm, unsigned index, const struct lapic_regs *re
 	int fd = kvm_vcpu_of(vm->vcpus[index])->fd;
 	struct kvm_lapic_state k;
 	memcpy(k.regs, regs->page, sizeof(regs->page));
-	if (!msr_set(fd, MSR_APIC_BASE, regs->base_msr) || ioctl(fd, KVM_SET_LAPIC, &k) < 0)
+	if (!kvm_msr_set(fd, MSR_APIC_BASE, regs->base_msr) || ioctl(fd, KVM_SET_LAPIC, &k) < 0)
 		return error_set_errno(error, errno, "KVM refuses a local APIC's state");
 	if (regs->tsc_deadline)
-		msr_set(fd, MSR_TSC_DEADLINE, regs->tsc_deadline);
-	if (regs->kvm_system_time != msr_get(fd, MSR_KVM_SYSTEM_TIME))
-		msr_set(fd, MSR_KVM_SYSTEM_TIME, regs->kvm_system_time);
+		kvm_msr_set(fd, MSR_TSC_DEADLINE, regs->tsc_deadline);
+	if (regs->kvm_system_time != msr_value(fd, MSR_KVM_SYSTEM_TIME))
+		kvm_msr_set(fd, MSR_KVM_SYSTEM_TIME, regs->kvm_system_time);
 	return true;
 }
 
@@ -335,10 +326,10 @@ void kvm_chips_resume(struct vm *vm)
 void kvm_lapic_resume(struct vcpu *vcpu)
 {
 	int fd = kvm_vcpu_of(vcpu)->fd;
-	uint64_t deadline = msr_get(fd, MSR_TSC_DEADLINE);
+	uint64_t deadline = msr_value(fd, MSR_TSC_DEADLINE);
 	/* It was computed from a TSC that counted on: once more. */
 	if (deadline)
-		msr_set(fd, MSR_TSC_DEADLINE, deadline);
+		kvm_msr_set(fd, MSR_TSC_DEADLINE, deadline);
 	/* Tells the guest's watchdogs that it stood still; refused while it uses no such clock. */
 	ioctl(fd, KVM_KVMCLOCK_CTRL, 0);
 }

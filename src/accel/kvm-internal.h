@@ -38,6 +38,10 @@ static inline struct kvm_vcpu *kvm_vcpu_of(struct vcpu *vcpu)
 	return vcpu->accel_data;
 }
 
+/* One MSR at a time: one that this KVM lacks must not hide those behind it. False: it lacks it. */
+bool kvm_msr_get(int fd, uint32_t index, uint64_t *value);
+bool kvm_msr_set(int fd, uint32_t index, uint64_t value);
+
 /* Opens /dev/kvm and checks its version; the message says what to do about a refusal. */
 int kvm_device_open(GError **error);
 /* What this KVM can show a guest; NULL with errno. The caller frees. */

@@ -87,35 +87,48 @@ static const struct {
 static const uint16_t mtrr_fixed_index[CPU_MTRR_FIXED] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a,
 							  0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
 
+/* Room for one entry behind the head, which C does not let a struct have. */
 struct msr_call {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry;
+	_Alignas(struct kvm_msrs)
+		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 };
 
-/* One at a time: an MSR that this KVM lacks must not hide those behind it. */
-static void msr_get(int fd, uint32_t index, uint64_t *value)
+static struct kvm_msrs *msr_call_init(struct msr_call *call, uint32_t index, uint64_t value)
 {
-	struct msr_call call = {.head = {.nmsrs = 1}, .entry = {.index = index}};
-	if (ioctl(fd, KVM_GET_MSRS, &call) == 1)
-		*value = call.entry.data;
+	struct kvm_msrs *msrs = (struct kvm_msrs *)(void *)call->bytes;
+	memset(call, 0, sizeof(*call));
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = index;
+	msrs->entries[0].data = value;
+	return msrs;
 }
 
-static bool msr_set(int fd, uint32_t index, uint64_t value)
+bool kvm_msr_get(int fd, uint32_t index, uint64_t *value)
 {
-	struct msr_call call = {.head = {.nmsrs = 1}, .entry = {.index = index, .data = value}};
-	return ioctl(fd, KVM_SET_MSRS, &call) == 1;
+	struct msr_call call;
+	struct kvm_msrs *msrs = msr_call_init(&call, index, 0);
+	if (ioctl(fd, KVM_GET_MSRS, msrs) != 1)
+		return false;
+	*value = msrs->entries[0].data;
+	return true;
+}
+
+bool kvm_msr_set(int fd, uint32_t index, uint64_t value)
+{
+	struct msr_call call;
+	return ioctl(fd, KVM_SET_MSRS, msr_call_init(&call, index, value)) == 1;
 }
 
 static void get_msrs(int fd, struct cpu_state *state)
 {
 	for (unsigned i = 0; i < G_N_ELEMENTS(msr_fields); i++)
-		msr_get(fd, msr_fields[i].index,
-			(uint64_t *)(void *)((uint8_t *)state + msr_fields[i].offset));
+		kvm_msr_get(fd, msr_fields[i].index,
+			    (uint64_t *)(void *)((uint8_t *)state + msr_fields[i].offset));
 	for (unsigned i = 0; i < 2 * CPU_MTRR_VARIABLE; i++)
-		msr_get(fd, 0x200 + i, &state->msr.mtrr_variable[i]);
+		kvm_msr_get(fd, 0x200 + i, &state->msr.mtrr_variable[i]);
 	for (unsigned i = 0; i < CPU_MTRR_FIXED; i++)
-		msr_get(fd, mtrr_fixed_index[i], &state->msr.mtrr_fixed[i]);
-	msr_get(fd, 0x10, &state->tsc);
+		kvm_msr_get(fd, mtrr_fixed_index[i], &state->msr.mtrr_fixed[i]);
+	kvm_msr_get(fd, 0x10, &state->tsc);
 }
 
 static void set_msrs(int fd, const struct cpu_state *state)
@@ -123,12 +136,12 @@ static void set_msrs(int fd, const struct cpu_state *state)
 	for (unsigned i = 0; i < G_N_ELEMENTS(msr_fields); i++) {
 		uint64_t value;
 		memcpy(&value, (const uint8_t *)state + msr_fields[i].offset, sizeof(value));
-		msr_set(fd, msr_fields[i].index, value);
+		kvm_msr_set(fd, msr_fields[i].index, value);
 	}
 	for (unsigned i = 0; i < 2 * CPU_MTRR_VARIABLE; i++)
-		msr_set(fd, 0x200 + i, state->msr.mtrr_variable[i]);
+		kvm_msr_set(fd, 0x200 + i, state->msr.mtrr_variable[i]);
 	for (unsigned i = 0; i < CPU_MTRR_FIXED; i++)
-		msr_set(fd, mtrr_fixed_index[i], state->msr.mtrr_fixed[i]);
+		kvm_msr_set(fd, mtrr_fixed_index[i], state->msr.mtrr_fixed[i]);
 }
 
 /* --- FPU: KVM's XSAVE image begins with the FXSAVE one --- */

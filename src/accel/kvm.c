@@ -334,12 +334,8 @@ static void set_tsc(struct vcpu *vcpu)
 	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
 				       .attr = KVM_VCPU_TSC_OFFSET,
 				       .addr = (uintptr_t)&offset};
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msr = {.head = {.nmsrs = 1}, .entry = {.index = 0x10, .data = vm_tsc(vcpu->vm)}};
 	if (ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) < 0) /* before Linux 5.16 */
-		ioctl(k->fd, KVM_SET_MSRS, &msr);
+		kvm_msr_set(k->fd, 0x10, vm_tsc(vcpu->vm));
 }
 
 /* The machine starts, or starts again: the guest's TSC goes on from where it stood, and so do the

@@ -15,12 +15,11 @@
 	.balign 16
 	.global guest_\name, guest_\name\()_end
 guest_\name:
-	.set base, guest_\name
 .endm
 .macro endguest name
 guest_\name\()_end:
 .endm
-#define AT(label) (label - base + GUEST_AT)
+#define AT(label) (label-base+GUEST_AT)
 
 /* Ends a handler as IRET would at the same privilege: KVM's emulator knows IRET in real and in long
  * mode only. The frame is EIP, CS, EFLAGS. */
@@ -32,7 +31,7 @@ guest_\name\()_end:
 
 /* --- Interrupt gates: 32-bit code --- */
 .macro gate32 vector, handler
-	movl $AT(\handler), %eax
+	movl $\handler, %eax
 	movw %ax, GUEST_IDT + 8 * \vector
 	movw $CODE32, GUEST_IDT + 8 * \vector + 2
 	movl $0x8e00, GUEST_IDT + 8 * \vector + 4
@@ -43,7 +42,7 @@ guest_\name\()_end:
 	lidt GUEST_IDT_PTR
 .endm
 .macro gate64 vector, handler
-	movl $AT(\handler), %eax
+	movl $\handler, %eax
 	movw %ax, GUEST_IDT + 16 * \vector
 	movw $CODE64, GUEST_IDT + 16 * \vector + 2
 	movl $0x8e00, GUEST_IDT + 16 * \vector + 4
@@ -76,6 +75,7 @@ guest_\name\()_end:
 .endm
 
 /* --- Real mode: PIT through the 8259, HLT; serial output with REP OUTSB --- */
+#define base guest_real
 guest real
 	.code16
 	xorw %ax, %ax
@@ -137,12 +137,14 @@ real_text:
 	.ascii "hello from real mode\n"
 real_text_end:
 endguest real
+#undef base
 
 /* --- Protected mode: IOAPIC, edges from the PIT and a level of a device; MMIO of all widths --- */
+#define base guest_protected
 guest protected
 	.code32
-	gate32 VECTOR_TIMER, prot_tick
-	gate32 VECTOR_LEVEL, prot_level
+	gate32 VECTOR_TIMER, AT(prot_tick)
+	gate32 VECTOR_LEVEL, AT(prot_level)
 	load_idt32
 	movl $0, GUEST_DATA
 	movl $0, GUEST_DATA + 4
@@ -215,12 +217,14 @@ prot_level:
 	popl %eax
 	return32
 endguest protected
+#undef base
 
 /* --- Long mode: the local APIC's timer in its three modes, MSI, doorbells --- */
+#define base guest_long
 guest long
 	.code64
-	gate64 VECTOR_LOCAL, long_timer
-	gate64 VECTOR_MSI, long_msi
+	gate64 VECTOR_LOCAL, AT(long_timer)
+	gate64 VECTOR_MSI, AT(long_msi)
 	load_idt64
 	movb $0xff, %al
 	outb %al, $0x21
@@ -323,11 +327,13 @@ long_msi:
 	popq %rax
 	iretq
 endguest long
+#undef base
 
 /* --- Two processors: INIT, SIPI, an IPI back --- */
+#define base guest_smp
 guest smp
 	.code64
-	gate64 VECTOR_MSI, smp_answer
+	gate64 VECTOR_MSI, AT(smp_answer)
 	load_idt64
 	movb $0xff, %al
 	outb %al, $0x21
@@ -388,8 +394,10 @@ smp_second:	/* at GUEST_AP, CS = GUEST_AP / 16 */
 smp_second_end:
 	.code64
 endguest smp
+#undef base
 
 /* --- Dirty log: writes to pages 0x40, 0x42, 0x45 (across its end into 0x46) and 0x80 --- */
+#define base guest_dirty
 guest dirty
 	.code64
 	movl $0x40000, %edi
@@ -405,11 +413,13 @@ guest dirty
 	movl 0x50000, %eax
 	leave_with 0
 endguest dirty
+#undef base
 
 /* --- Runs for as long as it is let; counts and takes timer interrupts --- */
+#define base guest_forever
 guest forever
 	.code64
-	gate64 VECTOR_TIMER, forever_tick
+	gate64 VECTOR_TIMER, AT(forever_tick)
 	load_idt64
 	movb $0xff, %al
 	outb %al, $0x21
@@ -438,12 +448,13 @@ forever_tick:
 	popq %rax
 	iretq
 endguest forever
+#undef base
 
 /*
  * --- Computation without I/O, that must come out the same however often it is moved. The result is
  * in EAX, EBX and the memory from GUEST_DATA on; it ends in HLT with interrupts off. ---
  */
-.macro compute size, sp
+.macro compute sp, start
 	movl $0x12345678, %eax
 	movl $0x9abcdef1, %ebx
 	movl $40, %ebp
@@ -456,12 +467,12 @@ endguest forever
 	xorl %eax, %ebx
 	pushf
 	movl $8, %ecx
-	movl $AT(2f), %esi
+	movl $2f-\start+GUEST_AT, %esi
 	movl $GUEST_DATA, %edi
 	rep movsb
 	popf
 	rcrl $1, %ebx
-	movl $AT(3f), %edx
+	movl $3f-\start+GUEST_AT, %edx
 	call *%\sp\()dx
 	pop %\sp\()cx
 	addl %ecx, %ebx
@@ -485,18 +496,23 @@ endguest forever
 	ret
 .endm
 
+#define base guest_compute32
 guest compute32
 	.code32
-	compute 4, e
+	compute e, guest_compute32
 endguest compute32
+#undef base
 
+#define base guest_compute64
 guest compute64
 	.code64
 	movq $0x1122334455667788, %r8
 	movq %r8, %r15
-	compute 8, r
+	compute r, guest_compute64
 endguest compute64
+#undef base
 
+#define base guest_compute16
 guest compute16
 	.code16
 	xorw %ax, %ax
@@ -542,14 +558,16 @@ guest compute16
 	xorw %cx, %bx
 	retw
 endguest compute16
+#undef base
 
 /*
  * --- Runs into the instruction at label odd_here, which the test puts there, with the timer
  * ticking; under KVM that may be where it ends. Then logs what must have been kept. ---
  */
+#define base guest_odd
 guest odd
 	.code64
-	gate64 VECTOR_LOCAL, odd_tick
+	gate64 VECTOR_LOCAL, AT(odd_tick)
 	load_idt64
 	movb $0xff, %al
 	outb %al, $0x21
@@ -589,5 +607,6 @@ odd_tick:
 	popq %rax
 	iretq
 endguest odd
+#undef base
 
 	.section .note.GNU-stack, "", @progbits
