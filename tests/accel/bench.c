@@ -234,6 +234,7 @@ static void add_chips(struct bench *b)
 	b->gsi = gsi_new(b->vm, pic, ioapic);
 	i8254_new(b->vm, gsi_line(b->gsi, 0));
 	debug_exit_new(b->vm, PORT_EXIT, &b->exit_status);
+	b->pci = pci_host_new(b->vm, b->gsi, false);
 	b->level = gsi_shared_line(b->gsi, 10);
 	add_serial(b);
 	add_windows(b);

@@ -7,6 +7,7 @@
 #include "accel/accel.h"
 #include "dev/gsi.h"
 #include "dev/lapic.h"
+#include "dev/pci-host.h"
 #include "guest.h"
 #include "host/char.h"
 #include "vm/vm.h"
@@ -23,10 +24,11 @@ struct bench {
 	GMainContext *context;
 	struct ram *ram;
 	struct gsi *gsi;
-	int exit_status; /* -1 while the guest runs */
-	GArray *log;     /* uint32_t written to PORT_LOG */
-	GString *events; /* a line for each */
-	char *failure;   /* what an error event said */
+	struct pci_host *pci; /* an empty bus; devices are the tests' */
+	int exit_status;      /* -1 while the guest runs */
+	GArray *log;          /* uint32_t written to PORT_LOG */
+	GString *events;      /* a line for each */
+	char *failure;        /* what an error event said */
 	struct chardev *chardev;
 	int serial_fd; /* what the guest writes to the serial port comes out here */
 	uint32_t string_next, doorbells;

@@ -10,6 +10,8 @@
 #define GUEST_IDT_PTR 0x4800
 #define GUEST_TABLES  0x10000 /* page tables of the 64-bit guests: 4 GiB, identity */
 #define GUEST_DATA    0x20000
+#define GUEST_RING    0x30000
+#define PCI_START     0xd1000000
 #define GUEST_AP      0x3000 /* where a second processor starts */
 
 #define PORT_EXIT     0xf4

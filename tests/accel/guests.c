@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "virtio/rng.h"
 
 GUEST(real);
 GUEST(protected);
 GUEST(long);
 GUEST(smp);
 GUEST(forever);
+GUEST(queue);
 
 static void test_real(const struct accel_ops *accel)
 {
@@ -75,6 +77,28 @@ static void test_smp(const struct accel_ops *accel)
 	if (bench_run(b, 20)) {
 		g_assert_cmphex(bench_log(b, 0), ==, 0x5a5a);
 		g_assert_cmpuint(bench_log(b, 1), ==, 1);
+	}
+	bench_free(b);
+}
+
+static void test_queue(const struct accel_ops *accel)
+{
+	static const uint8_t zeros[64];
+	g_autoptr(GError) error = NULL;
+	struct bench *b = bench_new(accel, NULL, 1, true);
+	if (!b)
+		return;
+	struct device *rng = virtio_rng_new(b->vm, pci_host_bus(b->pci), false, &error);
+	g_assert_no_error(error);
+	BENCH_LOAD(b, queue, BENCH_LONG);
+	pci_bus_assign(pci_host_bus(b->pci), PCI_START, PCI_START + 0x100000, 0xc000, &error);
+	g_assert_no_error(error);
+	uint32_t at = (uint32_t)pci_bar_address(&((struct virtio *)rng)->pci, 4);
+	g_assert_true(dma_write(b->vm, GUEST_DATA, &at, sizeof(at)));
+	if (bench_run(b, 20)) {
+		g_assert_cmpuint(bench_log(b, 0), ==, 64);
+		g_assert_cmpuint(bench_log(b, 1), ==, 8);
+		g_assert_cmpint(memcmp(b->ram->host + GUEST_RING + 0x1000, zeros, 64), !=, 0);
 	}
 	bench_free(b);
 }
@@ -175,6 +199,7 @@ int main(int argc, char **argv)
 	bench_add("/accel/protected", test_protected);
 	bench_add("/accel/long", test_long);
 	bench_add("/accel/smp", test_smp);
+	bench_add("/accel/queue", test_queue);
 	bench_add("/accel/pause", test_pause);
 	bench_add("/accel/reset", test_reset);
 	g_test_add_func("/accel/saved-form", test_saved_form);
