@@ -2,15 +2,18 @@
 /* Global system interrupts: from devices to whichever interrupt controllers the machine has. */
 #include "dev/gsi.h"
 
+#include "base/error.h"
+
 enum { GSI_COUNT = 24 };
 
 struct gsi {
-	struct device device; /* freed with the machine; its state is in the chips and drivers */
+	struct device device;
 	struct i8259 *pic;
 	struct ioapic *ioapic;
 	struct irq_line lines[GSI_COUNT];
 	GPtrArray *shared;
-	unsigned asserted[GSI_COUNT]; /* shared inputs that are high */
+	unsigned asserted[GSI_COUNT]; /* shared inputs that are high: from their drivers */
+	uint32_t levels;              /* saved: of the lines */
 };
 
 static void set_gsi(void *opaque, unsigned number, bool level)
@@ -48,6 +51,32 @@ struct irq_line *gsi_shared_line(struct gsi *gsi, unsigned number)
 	return line;
 }
 
+static void pre_save(void *object)
+{
+	struct gsi *gsi = object;
+	gsi->levels = 0;
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		gsi->levels |= (uint32_t)gsi->lines[i].level << i;
+}
+
+/* The interrupt controllers have been loaded with the same levels. */
+static bool post_load(void *object, GError **error)
+{
+	struct gsi *gsi = object;
+	for (unsigned i = 0; i < GSI_COUNT; i++)
+		gsi->lines[i].level = gsi->levels >> i & 1;
+	return gsi->levels >> GSI_COUNT == 0 ||
+	       error_set(error, LODGE_ERROR_CORRUPT, "impossible interrupt lines");
+}
+
+static const struct state_field fields[] = {STATE_SCALAR(struct gsi, levels)};
+static const struct state_table state = {.version = 1,
+					 .min_version = 1,
+					 .fields = fields,
+					 .field_count = G_N_ELEMENTS(fields),
+					 .pre_save = pre_save,
+					 .post_load = post_load};
+
 static void gsi_free(struct device *device)
 {
 	struct gsi *gsi = (struct gsi *)device;
@@ -55,7 +84,7 @@ static void gsi_free(struct device *device)
 	g_free(gsi);
 }
 
-static const struct device_class class = {.name = "gsi", .free = gsi_free};
+static const struct device_class class = {.name = "gsi", .free = gsi_free, .state = &state};
 
 struct gsi *gsi_new(struct vm *vm, struct i8259 *pic, struct ioapic *ioapic)
 {

@@ -17,7 +17,10 @@ struct channel {
 	bool bcd, gate, loaded;
 	bool latched, latch_high_next; /* a latched count is being read */
 	bool status_latched, write_high_next, read_high_next;
-	int64_t load_ns;
+	int64_t load_ns;     /* when counting began or went on */
+	uint64_t elapsed;    /* clocks counted before that */
+	uint32_t next_count; /* modes 2 and 3: for the next period, or 0 */
+	bool triggered;      /* modes 1 and 5: the gate has risen since the mode was set */
 };
 
 struct i8254 {
@@ -28,14 +31,8 @@ struct i8254 {
 	struct vm_timer timer;
 	struct window ports, gate;
 	bool in_kernel;
+	bool irq_level; /* saved: what the wire stands at */
 };
-
-/* Input clocks since the count was loaded. */
-static uint64_t clocks(const struct i8254 *pit, const struct channel *c)
-{
-	int64_t passed = vm_clock_ns(pit->device.vm) - c->load_ns;
-	return passed < 0 ? 0 : (uint64_t)((unsigned __int128)passed * PIT_HZ / 1000000000);
-}
 
 static int64_t clocks_to_ns(uint64_t n)
 {
@@ -47,16 +44,54 @@ static bool is_periodic(const struct channel *c)
 	return c->mode == 2 || c->mode == 3;
 }
 
+static bool is_triggered_mode(const struct channel *c)
+{
+	return c->mode == 1 || c->mode == 5;
+}
+
+static bool is_counting(const struct channel *c)
+{
+	return c->loaded && (is_triggered_mode(c) ? c->triggered : c->gate);
+}
+
+/* Input clocks counted since the count was loaded. */
+static uint64_t clocks(const struct i8254 *pit, const struct channel *c)
+{
+	int64_t passed = vm_clock_ns(pit->device.vm) - c->load_ns;
+	if (!is_counting(c) || passed < 0)
+		return c->elapsed;
+	return c->elapsed + (uint64_t)((unsigned __int128)passed * PIT_HZ / 1000000000);
+}
+
+static void restart(struct i8254 *pit, struct channel *c)
+{
+	c->elapsed = 0;
+	c->load_ns = vm_clock_ns(pit->device.vm);
+}
+
+/* A count written while a period ran takes effect when that is over. */
+static void settle(const struct i8254 *pit, struct channel *c)
+{
+	uint64_t d = c->next_count ? clocks(pit, c) : 0;
+	if (!c->next_count || d < c->count)
+		return;
+	c->load_ns += clocks_to_ns(c->count - MIN(c->elapsed, (uint64_t)c->count));
+	c->elapsed = 0;
+	c->count = c->next_count;
+	c->next_count = 0;
+}
+
 static uint16_t to_bcd(uint32_t value)
 {
 	return (uint16_t)(value % 10 | value / 10 % 10 << 4 | value / 100 % 10 << 8 |
 			  value / 1000 % 10 << 12);
 }
 
-static uint16_t current_count(const struct i8254 *pit, const struct channel *c)
+static uint16_t current_count(const struct i8254 *pit, struct channel *c)
 {
 	uint32_t modulus = c->bcd ? 10000 : 0x10000;
-	uint64_t d = c->loaded && (c->gate || c->mode == 1 || c->mode == 5) ? clocks(pit, c) : 0;
+	settle(pit, c);
+	uint64_t d = c->loaded ? clocks(pit, c) : 0;
 	uint32_t value;
 	if (c->mode == 2)
 		value = c->count - (uint32_t)(d % c->count);
@@ -72,6 +107,8 @@ static bool output(const struct i8254 *pit, const struct channel *c)
 	if (!c->loaded)
 		return c->mode != 0;
 	uint64_t d = clocks(pit, c);
+	if (is_triggered_mode(c) && !c->triggered)
+		return true;
 	switch (c->mode) {
 	case 0:
 	case 1:
@@ -87,10 +124,11 @@ static bool output(const struct i8254 *pit, const struct channel *c)
 
 static void schedule(struct i8254 *pit)
 {
-	const struct channel *c = &pit->channels[0];
+	struct channel *c = &pit->channels[0];
 	vm_timer_cancel(&pit->timer);
-	if (pit->in_kernel || !c->loaded)
+	if (pit->in_kernel || !is_counting(c))
 		return;
+	settle(pit, c);
 	uint64_t d = clocks(pit, c);
 	if (is_periodic(c))
 		vm_timer_arm(&pit->timer, c->load_ns + clocks_to_ns((d / c->count + 1) * c->count));
@@ -112,8 +150,15 @@ static void load_count(struct i8254 *pit, struct channel *c, uint32_t value)
 	if (c->bcd)
 		value = (value & 15) + (value >> 4 & 15) * 10 + (value >> 8 & 15) * 100 +
 			(value >> 12) * 1000;
-	c->count = value ? value : c->bcd ? 10000 : 0x10000;
-	c->load_ns = vm_clock_ns(pit->device.vm);
+	value = value ? value : c->bcd ? 10000 : 0x10000;
+	if (is_periodic(c) && c->loaded && is_counting(c)) {
+		settle(pit, c);
+		c->next_count = value;
+		return;
+	}
+	c->count = value;
+	if (!is_triggered_mode(c) || !c->triggered)
+		restart(pit, c);
 	c->loaded = true;
 	if (c == &pit->channels[0]) {
 		if (c->mode == 0)
@@ -163,7 +208,9 @@ static void write_control(struct i8254 *pit, uint8_t value)
 	if (c->mode > 5)
 		c->mode &= 3;
 	c->bcd = value & 1;
-	c->loaded = c->latched = c->status_latched = false;
+	c->loaded = c->latched = c->status_latched = c->triggered = false;
+	c->elapsed = 0;
+	c->next_count = 0;
 	c->write_high_next = c->read_high_next = false;
 	if (c == &pit->channels[0]) {
 		vm_timer_cancel(&pit->timer);
@@ -187,6 +234,11 @@ static void ports_write(void *device, uint64_t offset, uint64_t value64, unsigne
 	} else if (!c->write_high_next) {
 		c->write_low = value;
 		c->write_high_next = true;
+		if (c->mode == 0) { /* half a count stops the old one */
+			c->loaded = false;
+			if (offset == 0)
+				irq_set(pit->irq0, false);
+		}
 	} else {
 		c->write_high_next = false;
 		load_count(pit, c, c->write_low | (uint32_t)value << 8);
@@ -230,10 +282,16 @@ static void gate_write(void *device, uint64_t offset, uint64_t value, unsigned s
 	struct i8254 *pit = device;
 	struct channel *c = &pit->channels[2];
 	bool gate = value & 1;
-	/* A rising gate restarts every mode but 0 and 4, which only go on; they had stopped
-	 * counting at the value that load_ns then no longer tells, so they too count anew. */
-	if (gate && !c->gate)
-		c->load_ns = vm_clock_ns(pit->device.vm);
+	settle(pit, c);
+	if (gate && !c->gate) {
+		if (c->mode == 0 || c->mode == 4)
+			c->load_ns = vm_clock_ns(pit->device.vm); /* goes on */
+		else
+			restart(pit, c);
+		c->triggered = true;
+	} else if (!gate && c->gate && !is_triggered_mode(c)) {
+		c->elapsed = clocks(pit, c) & INT32_MAX;
+	}
 	c->gate = gate;
 	pit->speaker = value & 2;
 }
@@ -268,7 +326,7 @@ static void channel_to_kernel(const struct channel *c, struct pit_channel_regs *
 		.write_latch = c->write_low,
 		.write_state = kernel_byte(c, c->write_high_next),
 		.read_state = kernel_byte(c, c->read_high_next),
-		.load_ns = c->load_ns,
+		.load_ns = c->load_ns - clocks_to_ns(c->elapsed),
 	};
 	if (c->latched)
 		r->count_latched = c->latch_high_next         ? KERNEL_HIGH
@@ -291,6 +349,7 @@ static void channel_from_kernel(const struct pit_channel_regs *r, struct channel
 		.status_latched = r->status_latched,
 		.status = r->status,
 		.write_low = r->write_latch,
+		.triggered = true,
 		.write_high_next = r->write_state == KERNEL_WORD_HIGH,
 		.read_high_next = r->read_state == KERNEL_WORD_HIGH,
 		.load_ns = r->load_ns,
@@ -337,6 +396,7 @@ static void pre_save(void *object)
 	struct i8254 *pit = object;
 	struct vm *vm = pit->device.vm;
 	struct pit_regs regs;
+	pit->irq_level = pit->irq0->level;
 	if (!pit->in_kernel || !vm->accel->irq->get_chip(vm, CHIP_PIT, 0, &regs, NULL))
 		return;
 	pit->speaker = regs.speaker_data;
@@ -348,9 +408,11 @@ static bool post_load(void *object, GError **error)
 {
 	struct i8254 *pit = object;
 	for (unsigned i = 0; i < 3; i++) {
-		const struct channel *c = &pit->channels[i];
-		if (c->count == 0 || c->count > 0x10000 || c->mode > 5 || c->access > ACCESS_BOTH)
+		struct channel *c = &pit->channels[i];
+		if (c->count == 0 || c->count > 0x10000 || c->mode > 5 || c->access > ACCESS_BOTH ||
+		    c->next_count > 0x10000 || c->elapsed > INT32_MAX)
 			return error_set(error, LODGE_ERROR_CORRUPT, "impossible 8254 channel");
+		c->load_ns = CLAMP(c->load_ns, 0, vm_clock_ns(pit->device.vm));
 	}
 	map_windows(pit);
 	if (pit->in_kernel) {
@@ -358,7 +420,7 @@ static bool post_load(void *object, GError **error)
 		pit->irq0->level = false;
 		return push_to_kernel(pit, error);
 	}
-	pit->irq0->level = output(pit, &pit->channels[0]);
+	pit->irq0->level = pit->irq_level;
 	schedule(pit);
 	return true;
 }
@@ -379,6 +441,9 @@ static const struct state_field channel_fields[] = {
 	STATE_SCALAR(struct channel, write_high_next),
 	STATE_SCALAR(struct channel, read_high_next),
 	STATE_SCALAR(struct channel, load_ns),
+	STATE_SCALAR(struct channel, elapsed),
+	STATE_SCALAR(struct channel, next_count),
+	STATE_SCALAR(struct channel, triggered),
 };
 static const struct state_table channel_state = {.version = 1,
 						 .min_version = 1,
@@ -387,6 +452,7 @@ static const struct state_table channel_state = {.version = 1,
 static const struct state_field fields[] = {
 	STATE_SUBS(struct i8254, channels, &channel_state),
 	STATE_SCALAR(struct i8254, speaker),
+	STATE_SCALAR(struct i8254, irq_level),
 };
 static const struct state_table state = {.version = 1,
 					 .min_version = 1,

@@ -14,7 +14,8 @@ struct pic {
 	uint8_t base;      /* vector of input 0 */
 	uint8_t elcr;      /* inputs that are level-triggered */
 	uint8_t init_step; /* next ICW expected: 2, 3, 4, or 0 when initialised */
-	bool wants_icw4, auto_eoi, rotate_auto, special_mask, read_isr, poll, special_nested;
+	bool wants_icw3, wants_icw4, auto_eoi, rotate_auto, special_mask, read_isr, poll,
+		special_nested;
 };
 
 struct i8259 {
@@ -52,15 +53,16 @@ static void pic_input(struct pic *pic, unsigned input, bool level)
 	if (pic->elcr & bit)
 		pic->irr = level ? pic->irr | bit : pic->irr & (uint8_t)~bit;
 	else if (level && !(pic->lines & bit))
-		pic->irr |= bit;
-	else if (!level)
-		pic->irr &= (uint8_t)~bit;
+		pic->irr |= bit; /* stays until it is acknowledged */
 	pic->lines = level ? pic->lines | bit : pic->lines & (uint8_t)~bit;
 }
 
 static void update(struct i8259 *chip)
 {
-	pic_input(&chip->pic[0], PIC_CASCADE, pending_input(&chip->pic[1], false) >= 0);
+	bool slave = pending_input(&chip->pic[1], false) >= 0;
+	pic_input(&chip->pic[0], PIC_CASCADE, slave);
+	if (!slave)
+		chip->pic[0].irr &= (uint8_t) ~(1u << PIC_CASCADE);
 	irq_set(chip->output, pending_input(&chip->pic[0], true) >= 0);
 }
 
@@ -101,8 +103,11 @@ uint8_t i8259_acknowledge(struct i8259 *chip)
 {
 	int input = pending_input(&chip->pic[0], true);
 	uint8_t vector = acknowledge(&chip->pic[0], input);
-	if (input == PIC_CASCADE)
+	if (input == PIC_CASCADE) {
 		vector = acknowledge(&chip->pic[1], pending_input(&chip->pic[1], false));
+		/* The slave's INT falls during the cycle: what it still wants is a new edge. */
+		pic_input(&chip->pic[0], PIC_CASCADE, false);
+	}
 	update(chip);
 	return vector;
 }
@@ -113,6 +118,7 @@ static void start_initialisation(struct pic *pic, uint8_t icw1)
 	pic->irr |= pic->lines & pic->elcr;
 	pic->lowest = 7;
 	pic->init_step = 2;
+	pic->wants_icw3 = !(icw1 & 2);
 	pic->wants_icw4 = icw1 & 1;
 	pic->auto_eoi = pic->rotate_auto = pic->special_mask = false;
 	pic->read_isr = pic->poll = pic->special_nested = false;
@@ -127,7 +133,9 @@ static void end_of_interrupt(struct pic *pic, uint8_t ocw2)
 	} else {
 		for (unsigned p = 0; p < PIC_INPUTS && input < 0; p++) {
 			unsigned candidate = (pic->lowest + 1 + p) & 7;
-			if (pic->isr & (1u << candidate))
+			/* In special mask mode the masked ones stay in service. */
+			unsigned isr = pic->special_mask ? pic->isr & ~pic->imr : pic->isr;
+			if (isr & (1u << candidate))
 				input = (int)candidate;
 		}
 	}
@@ -162,7 +170,7 @@ static void write_data(struct pic *pic, uint8_t value)
 		break;
 	case 2:
 		pic->base = value & 0xf8;
-		pic->init_step = 3;
+		pic->init_step = pic->wants_icw3 ? 3 : pic->wants_icw4 ? 4 : 0;
 		break;
 	case 3:
 		pic->init_step = pic->wants_icw4 ? 4 : 0;
@@ -247,6 +255,7 @@ static void from_kernel(struct pic *pic, const struct pic_regs *regs)
 	pic->base = regs->irq_base;
 	pic->elcr = regs->elcr;
 	pic->init_step = regs->init_state ? (uint8_t)(regs->init_state + 1) : 0;
+	pic->wants_icw3 = true;
 	pic->wants_icw4 = regs->init4;
 	pic->auto_eoi = regs->auto_eoi;
 	pic->rotate_auto = regs->rotate_on_auto_eoi;
@@ -346,28 +355,20 @@ static bool post_load(void *object, GError **error)
 		return false;
 	for (unsigned i = 0; i < 16; i++)
 		chip->inputs[i].level = chip->pic[i / 8].lines >> (i % 8) & 1;
-	chip->output->level = false;
 	if (!chip->in_kernel)
 		update(chip);
 	return true;
 }
 
 static const struct state_field pic_fields[] = {
-	STATE_SCALAR(struct pic, irr),
-	STATE_SCALAR(struct pic, imr),
-	STATE_SCALAR(struct pic, isr),
-	STATE_SCALAR(struct pic, lines),
-	STATE_SCALAR(struct pic, lowest),
-	STATE_SCALAR(struct pic, base),
-	STATE_SCALAR(struct pic, elcr),
-	STATE_SCALAR(struct pic, init_step),
-	STATE_SCALAR(struct pic, wants_icw4),
-	STATE_SCALAR(struct pic, auto_eoi),
-	STATE_SCALAR(struct pic, rotate_auto),
-	STATE_SCALAR(struct pic, special_mask),
-	STATE_SCALAR(struct pic, read_isr),
-	STATE_SCALAR(struct pic, poll),
-	STATE_SCALAR(struct pic, special_nested),
+	STATE_SCALAR(struct pic, irr),          STATE_SCALAR(struct pic, imr),
+	STATE_SCALAR(struct pic, isr),          STATE_SCALAR(struct pic, lines),
+	STATE_SCALAR(struct pic, lowest),       STATE_SCALAR(struct pic, base),
+	STATE_SCALAR(struct pic, elcr),         STATE_SCALAR(struct pic, init_step),
+	STATE_SCALAR(struct pic, wants_icw3),   STATE_SCALAR(struct pic, wants_icw4),
+	STATE_SCALAR(struct pic, auto_eoi),     STATE_SCALAR(struct pic, rotate_auto),
+	STATE_SCALAR(struct pic, special_mask), STATE_SCALAR(struct pic, read_isr),
+	STATE_SCALAR(struct pic, poll),         STATE_SCALAR(struct pic, special_nested),
 };
 static const struct state_table pic_state = {.version = 1,
 					     .min_version = 1,

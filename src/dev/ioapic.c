@@ -23,7 +23,7 @@ struct ioapic {
 	struct device device;
 	uint32_t select, id;
 	uint32_t lines; /* levels of the inputs */
-	uint32_t edges; /* edges seen while masked are lost; requests not yet sent */
+	uint32_t edges; /* seen and not yet sent; those at masked pins are lost */
 	uint64_t entries[IOAPIC_PINS];
 	struct irq_line inputs[IOAPIC_PINS];
 	struct window window;
@@ -66,7 +66,7 @@ static void set_input(void *opaque, unsigned pin, bool level)
 {
 	struct ioapic *chip = opaque;
 	uint32_t bit = 1u << pin;
-	if (level && !(chip->lines & bit) && !(chip->entries[pin] & ENTRY_MASKED))
+	if (level && !(chip->lines & bit) && !(chip->entries[pin] & (ENTRY_MASKED | ENTRY_LEVEL)))
 		chip->edges |= bit;
 	chip->lines = level ? chip->lines | bit : chip->lines & ~bit;
 	service(chip, pin);
@@ -204,6 +204,8 @@ static void pre_save(void *object)
 static bool post_load(void *object, GError **error)
 {
 	struct ioapic *chip = object;
+	if ((chip->lines | chip->edges) >> IOAPIC_PINS)
+		return error_set(error, LODGE_ERROR_CORRUPT, "impossible I/O APIC state");
 	map_window(chip);
 	for (unsigned i = 0; i < IOAPIC_PINS; i++)
 		chip->inputs[i].level = chip->lines >> i & 1;

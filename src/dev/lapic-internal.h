@@ -34,6 +34,7 @@ struct lapic {
 	int64_t timer_start_ns;
 	uint32_t isr[8];
 	uint32_t irr[8], tmr[8]; /* any thread sets bits: __atomic */
+	bool lint0_level;        /* saved: of the wire at the first one */
 	bool init_pending;       /* INIT arrived: __atomic, done by the vCPU's thread */
 	uint64_t kvm_wall_clock, kvm_system_time;
 	struct vm_timer timer;

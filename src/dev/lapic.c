@@ -160,6 +160,18 @@ static void timer_start(struct lapic *apic)
 	vm_timer_arm(&apic->timer, apic->timer_start_ns + ticks_to_ns(apic, apic->timer_initial));
 }
 
+/* A new divider applies to the rest of the count. */
+static void timer_divide_write(struct lapic *apic, uint32_t value)
+{
+	uint32_t rest = timer_current(apic);
+	apic->timer_divide = value & 0xb;
+	if (!rest)
+		return;
+	apic->timer_start_ns = vm_clock_ns(apic->device.vm) -
+			       ticks_to_ns(apic, (uint64_t)apic->timer_initial - rest);
+	timer_start(apic);
+}
+
 static void deadline_write(struct lapic *apic, uint64_t value)
 {
 	if ((apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) != TIMER_DEADLINE)
@@ -199,7 +211,8 @@ static void lvt_write(struct lapic *apic, unsigned index, uint32_t value)
 	if (!(apic->svr & APIC_SVR_ENABLE))
 		value |= LVT_MASKED;
 	apic->lvt[index] = value;
-	if (index == LVT_TIMER && ((old ^ value) & LVT_TIMER_MODE)) {
+	/* To and from TSC-deadline mode the timer is disarmed; else it counts on (10.5.4.1). */
+	if (index == LVT_TIMER && ((old ^ value) & TIMER_DEADLINE)) {
 		apic->tsc_deadline = 0;
 		apic->timer_initial = 0;
 		vm_timer_cancel(&apic->timer);
@@ -348,7 +361,7 @@ static bool register_write(struct lapic *apic, uint32_t reg, uint64_t value)
 		apic->timer_start_ns = vm_clock_ns(apic->device.vm);
 		timer_start(apic);
 	} else if (reg == REG_DIVIDE) {
-		apic->timer_divide = low & 0xb;
+		timer_divide_write(apic, low);
 		timer_start(apic);
 	} else if (reg == REG_SELF_IPI && x2apic) {
 		lapic_receive(apic, DELIVER_FIXED, (uint8_t)low, false);
@@ -485,8 +498,10 @@ static bool base_write(struct lapic *apic, uint64_t value)
 	    (lapic_is_x2apic(apic) && on && !x2apic) || (!was_on && on && x2apic))
 		return false;
 	apic->base_msr = (value & ~(uint64_t)APIC_BASE_BSP) | (apic->base_msr & APIC_BASE_BSP);
-	if (was_on && !on)
+	if (was_on && !on) {
 		reset_registers(apic);
+		apic->id = apic->vcpu->index & 0xff;
+	}
 	refresh(apic);
 	return true;
 }
@@ -648,6 +663,7 @@ static void pre_save(void *object)
 	struct lapic *apic = object;
 	struct vm *vm = apic->device.vm;
 	struct lapic_regs regs;
+	apic->lint0_level = apic->vcpu->index == 0 && apic->bus->lint0.level;
 	if (!(vm->accel_caps & ACCEL_IRQCHIP) ||
 	    !vm->accel->irq->get_chip(vm, CHIP_LAPIC, apic->vcpu->index, &regs, NULL))
 		return;
@@ -685,6 +701,10 @@ static void attach_intc(struct lapic *apic)
 static bool post_load(void *object, GError **error)
 {
 	struct lapic *apic = object;
+	bool on = apic->base_msr & APIC_BASE_ENABLE, x2apic = apic->base_msr & APIC_BASE_X2APIC;
+	if ((apic->base_msr & ~(APIC_BASE_ADDRESS | 0xd00)) || (x2apic && !on) || apic->id > 0xff ||
+	    apic->tpr > 0xff || apic->svr > 0x3ff || (apic->timer_divide & ~0xbu))
+		return error_set(error, LODGE_ERROR_CORRUPT, "impossible local APIC state");
 	for (unsigned i = 0; i < LVT_COUNT; i++)
 		apic->lvt[i] &= lvt_writable[i] | LVT_MASKED;
 	attach_intc(apic);
@@ -693,6 +713,12 @@ static bool post_load(void *object, GError **error)
 		return push_to_kernel(apic, error);
 	}
 	kvmclock_restore(apic);
+	if (apic->timer_start_ns != TIMER_OVER)
+		apic->timer_start_ns = CLAMP(apic->timer_start_ns, -(INT64_C(1) << 40),
+					     vm_clock_ns(apic->device.vm));
+	vm_timer_cancel(&apic->timer);
+	if (apic->vcpu->index == 0)
+		apic->bus->lint0.level = apic->lint0_level;
 	if (apic->tsc_deadline)
 		deadline_write(apic, apic->tsc_deadline);
 	else
@@ -719,6 +745,7 @@ static const struct state_field fields[] = {
 	STATE_ARRAY(struct lapic, isr),
 	STATE_ARRAY(struct lapic, irr),
 	STATE_ARRAY(struct lapic, tmr),
+	STATE_SCALAR(struct lapic, lint0_level),
 	STATE_SCALAR(struct lapic, init_pending),
 	STATE_SCALAR(struct lapic, kvm_wall_clock),
 	STATE_SCALAR(struct lapic, kvm_system_time),

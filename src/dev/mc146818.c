@@ -5,6 +5,8 @@
 
 #include <time.h>
 
+#include "base/error.h"
+
 enum {
 	RTC_SECOND = 0,
 	RTC_MINUTE = 2,
@@ -298,7 +300,11 @@ static void reset(struct device *device)
 static bool post_load(void *object, GError **error)
 {
 	struct mc146818 *rtc = object;
-	rtc->index &= 0x7f;
+	/* The clock can stand at any second of the years that it can show. */
+	static const int64_t last_s = INT64_C(253402300799);
+	if (rtc->index > 0x7f || ABS(rtc->offset_ns / SECOND_NS) > last_s / 1000 * 36 ||
+	    rtc->frozen_s < -last_s || rtc->frozen_s > last_s)
+		return error_set(error, LODGE_ERROR_CORRUPT, "impossible clock state");
 	rtc->irq8->level = false;
 	irq_set(rtc->irq8, rtc->cmos[RTC_C] & C_IRQ);
 	schedule_second(rtc);
