@@ -293,6 +293,34 @@ static bool put_info(struct vm *vm, const struct multiboot_image *image,
 		   strlen(image->command_line) + 1, error);
 }
 
+/*
+ * What a PC's firmware leaves behind: real-mode interrupt vectors whose handlers only acknowledge
+ * (at the top of the BIOS area), the 8259 pair at vectors 0x08 and 0x70 with timer and cascade let
+ * through, and the timer at 18.2 Hz.
+ */
+static bool put_firmware_traces(struct vm *vm, GError **error)
+{
+	enum { HANDLERS = 0xfff00, MASTER = HANDLERS, SLAVE = HANDLERS + 0x10 };
+	/* push ax; mov al,20h; out a0h,al (slave only); out 20h,al; pop ax; iret */
+	static const uint8_t master[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};
+	static const uint8_t slave[] = {0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf};
+	static const uint8_t ports[][2] = {{0x20, 0x11}, {0x21, 0x08}, {0x21, 4},    {0x21, 1},
+					   {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 2},    {0xa1, 1},
+					   {0x21, 0xfa}, {0xa1, 0xff}, {0x43, 0x34}, {0x40, 0},
+					   {0x40, 0}};
+	uint32_t vectors[256];
+	for (unsigned i = 0; i < G_N_ELEMENTS(vectors); i++) {
+		bool is_master = i >= 0x08 && i < 0x10, is_slave = i >= 0x70 && i < 0x78;
+		uint32_t to = is_master ? MASTER : is_slave ? SLAVE : SLAVE + sizeof(slave) - 1;
+		vectors[i] = 0xf000u << 16 | (to & 0xffff);
+	}
+	for (unsigned i = 0; i < G_N_ELEMENTS(ports); i++)
+		vm_window_write(vm, WINDOW_PORT, ports[i][0], ports[i][1], 1);
+	return put(vm, 0, vectors, sizeof(vectors), error) &&
+	       put(vm, MASTER, master, sizeof(master), error) &&
+	       put(vm, SLAVE, slave, sizeof(slave), error);
+}
+
 static bool put_descriptors(struct vm *vm, uint32_t at, struct cpu_state *state, GError **error)
 {
 	static const uint64_t gdt[] = {0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
@@ -310,7 +338,8 @@ bool multiboot_image_load(struct vm *vm, const struct multiboot_image *image,
 			  const struct boot_memory *memory, struct cpu_state *state, GError **error)
 {
 	cpu_state_reset(state, true);
-	if (!put_segments(vm, image, error) || !put_info(vm, image, memory, error) ||
+	if (!put_firmware_traces(vm, error) || !put_segments(vm, image, error) ||
+	    !put_info(vm, image, memory, error) ||
 	    !put_descriptors(vm, image->area + AT_GDT, state, error))
 		return false;
 	state->rip = image->entry;
