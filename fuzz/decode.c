@@ -35,7 +35,7 @@ static void seed_state(struct cpu_state *state, uint64_t seed)
 	for (unsigned i = 0; i < CPU_REG_COUNT; i++) {
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
 		/* Mostly addresses within the RAM, some anywhere. */
-		state->regs[i] = seed & 7 << 30 ? (seed >> 32) % RAM : seed;
+		state->regs[i] = seed & UINT64_C(7) << 30 ? (seed >> 32) % RAM : seed;
 	}
 	state->rflags = 2 | (seed & 0x40cd5);
 }
