@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-enum { CPUS_MAX = 255, DISKS_MAX = 26, NICS_MAX = 16, CHAIN_MAX = 256 };
+enum { NOBODY = 65534, CPUS_MAX = 255, DISKS_MAX = 26, NICS_MAX = 16, CHAIN_MAX = 256 };
 #define MEMORY_MIN (INT64_C(1) << 20)
 #define MEMORY_MAX (INT64_C(1) << 39)
 
@@ -204,7 +204,7 @@ static bool parse_uuid(const char *text, uint8_t uuid[16])
 
 static bool parse_scalars(const struct json *json, struct machine_config *config, GError **error)
 {
-	int64_t memory = 0, cpus = 1;
+	int64_t memory = 0, cpus = 1, uid = NOBODY, gid = NOBODY;
 	const char *uuid = NULL;
 	if (!dup_string(json, "name", &config->name, error) ||
 	    !json_get_string(json, "uuid", false, &uuid, error) ||
@@ -219,6 +219,8 @@ static bool parse_scalars(const struct json *json, struct machine_config *config
 	    !json_get_bool(json, "mergeable", false, &config->mergeable, error) ||
 	    !json_get_bool(json, "no_reboot", false, &config->no_reboot, error) ||
 	    !json_get_bool(json, "paused", false, &config->paused, error) ||
+	    !json_get_int(json, "uid", false, 1, UINT32_MAX - 1, &uid, error) ||
+	    !json_get_int(json, "gid", false, 1, UINT32_MAX - 1, &gid, error) ||
 	    !json_get_bool(json, "no_sandbox", false, &config->no_sandbox, error) ||
 	    !json_get_bool(json, "end_with_parent", false, &config->end_with_parent, error) ||
 	    !json_get_bool(json, "test_device", false, &config->test_device, error) ||
@@ -232,39 +234,22 @@ static bool parse_scalars(const struct json *json, struct machine_config *config
 		return error_set(error, LODGE_ERROR_INVALID, "'%s' is no UUID", uuid);
 	config->memory_bytes = (uint64_t)memory;
 	config->cpus = (unsigned)cpus;
+	config->uid = (unsigned)uid;
+	config->gid = (unsigned)gid;
 	return true;
 }
 
 struct machine_config *machine_config_parse(const struct json *json, GError **error)
 {
-	static const char *const known[] = {"name",
-					    "uuid",
-					    "memory_bytes",
-					    "cpus",
-					    "accel",
-					    "append",
-					    "serial",
-					    "console",
-					    "ports",
-					    "huge_pages",
-					    "shared_memory",
-					    "mergeable",
-					    "no_reboot",
-					    "paused",
-					    "test_device",
-					    "no_sandbox",
-					    "end_with_parent",
-					    "rng",
-					    "packed",
-					    "kernel",
-					    "initrd",
-					    "firmware",
-					    "disks",
-					    "nics",
-					    "control",
-					    "debug_log",
-					    "status",
-					    NULL};
+	static const char *const known[] = {
+		"name",      "uuid",       "memory_bytes",    "cpus",
+		"accel",     "append",     "serial",          "console",
+		"ports",     "huge_pages", "shared_memory",   "mergeable",
+		"no_reboot", "paused",     "test_device",     "no_sandbox",
+		"uid",       "gid",        "end_with_parent", "rng",
+		"packed",    "kernel",     "initrd",          "firmware",
+		"disks",     "nics",       "control",         "debug_log",
+		"status",    NULL};
 	struct machine_config *config = g_new0(struct machine_config, 1);
 	config->name = g_strdup("guest");
 	config->accel = g_strdup("auto");

@@ -48,6 +48,7 @@ struct machine_config {
 	char *accel; /* auto, kvm, soft, kvm,soft */
 	bool no_reboot, paused;
 	bool no_sandbox;      /* for debugging: see jail.h */
+	unsigned uid, gid;    /* whom to become instead of root */
 	bool end_with_parent; /* when the process that started this one ends */
 	bool test_device;     /* the ports that test guests want */
 	struct machine_file kernel, initrd, firmware;

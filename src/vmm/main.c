@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* lodge-vmm: one machine. `lodge-vmm --machine FD` reads the description (JSON) from the
  * descriptor. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include "vmm/board.h"
 #include "vmm/control.h"
 #include "vmm/exit.h"
+#include "vmm/jail.h"
 #include "vmm/status.h"
 
 enum { DESCRIPTION_MAX = 4 << 20 };
@@ -126,7 +128,27 @@ static void unwatch_signals(struct process *process)
 		close(process->signal_fd);
 }
 
-static int run(const struct machine_config *config, GError **error)
+/* The parent's death is told by a signal, which a change of user has cancelled. */
+static bool watch_parent(pid_t parent, GError **error)
+{
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	return getppid() == parent ||
+	       error_set(error, LODGE_ERROR_FAILED, "the program that started this one has ended");
+}
+
+static bool lock_in(const struct machine_config *config, const struct board *board, pid_t parent,
+		    GError **error)
+{
+	/* Its name for the instruction on which KVM gives up could not be loaded later. */
+	if (board->accel.accel == &accel_kvm && !config->no_sandbox)
+		dlopen("libZydis.so.4.0", RTLD_LAZY | RTLD_LOCAL);
+	if (config->no_sandbox)
+		return !config->end_with_parent || watch_parent(parent, error);
+	return jail_leave_root(config->uid, config->gid, error) &&
+	       (!config->end_with_parent || watch_parent(parent, error)) && jail_enter(error);
+}
+
+static int run(const struct machine_config *config, pid_t parent, GError **error)
 {
 	struct process process = {.loop = g_main_loop_new(NULL, FALSE), .signal_fd = -1};
 	process.board = board_new(config, NULL, error);
@@ -140,7 +162,7 @@ static int run(const struct machine_config *config, GError **error)
 	vm_add_listener(process.board->vm, on_event, &process);
 	if (config->control.fd >= 0)
 		process.control = control_new(process.board, config->control.fd);
-	if (watch_signals(&process, error) &&
+	if (watch_signals(&process, error) && lock_in(config, process.board, parent, error) &&
 	    (config->paused || vm_start(process.board->vm, error)))
 		g_main_loop_run(process.loop);
 	else
@@ -157,6 +179,7 @@ static int run(const struct machine_config *config, GError **error)
 int main(int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
+	pid_t parent = getppid();
 	guint64 fd;
 	if (argc != 3 || strcmp(argv[1], "--machine") != 0 ||
 	    !g_ascii_string_to_unsigned(argv[2], 10, 0, INT_MAX, &fd, NULL)) {
@@ -170,10 +193,11 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: they inherit it */
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_TIMERSLACK, 1);
+	jail_drop_capabilities();
 	struct json *json = read_description((int)fd, &error);
 	struct machine_config *config = json ? machine_config_parse(json, &error) : NULL;
 	json_free(json);
-	int status = config ? run(config, &error) : EXIT_NOT_STARTED;
+	int status = config ? run(config, parent, &error) : EXIT_NOT_STARTED;
 	if (config)
 		machine_config_free(config);
 	if (error)
