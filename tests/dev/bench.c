@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/dev/bench.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -99,6 +100,7 @@ struct bench *bench_new(unsigned cpus)
 	g_autofree char *spec = g_strdup_printf("fd:%d", ends[0]);
 	b->chardev = char_open(spec, NULL, NULL);
 	b->serial = ends[1];
+	g_assert_true(fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
 	g_assert_nonnull(b->chardev);
 	add_chips(b);
 	g_assert_true(vm_reset(b->vm, NULL));

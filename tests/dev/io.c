@@ -67,6 +67,14 @@ static void serial_loopback(void)
 	bench_free(b);
 }
 
+/* Adds what the other end of the line has to @got; how much there is. */
+static size_t receive(struct bench *b, char got[8])
+{
+	size_t have = strlen(got);
+	ssize_t n = read(b->serial, got + have, 7 - have);
+	return have + (n > 0 ? (size_t)n : 0);
+}
+
 static void serial_line(void)
 {
 	struct bench *b = bench_new(1);
@@ -78,7 +86,7 @@ static void serial_line(void)
 	out8(b, DATA, 'h');
 	out8(b, DATA, 'i');
 	g_assert_cmphex(in8(b, IIR), ==, 2);
-	WAIT_FOR(read(b->serial, got, sizeof(got)) == 2);
+	WAIT_FOR(receive(b, got) == 2);
 	g_assert_cmpstr(got, ==, "hi");
 	out8(b, IER, 1);
 	g_assert_cmpint(write(b->serial, "yo", 2), ==, 2);
