@@ -282,6 +282,12 @@ static void take_interrupts(struct cpu *cpu)
 	if (cpu->shadow_movss || cpu->shadow_sti)
 		return;
 	if ((atomic_load(&cpu->request) & REQ_NMI) && !cpu->nmi_blocked) {
+		/* It came between STI's look at what waits and the end of its block. */
+		if (cpu->rip == cpu->after_sti) {
+			cpu->after_sti = UINT64_MAX;
+			cpu->shadow_sti = true;
+			return;
+		}
 		uint32_t old = atomic_load(&cpu->request), left;
 
 		do /* the one that waits behind takes its place */

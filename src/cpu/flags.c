@@ -35,6 +35,8 @@ void sys_sti(struct cpu *cpu, const struct op *op)
 	if (!(cpu->rflags & FL_IF) &&
 	    (atomic_load_explicit(&cpu->intr_line, memory_order_relaxed) || hlt_may_follow(cpu)))
 		cpu->shadow_sti = true;
+	else if (!(cpu->rflags & FL_IF))
+		cpu->after_sti = cpu->rip;
 	cpu->rflags |= FL_IF;
 }
 

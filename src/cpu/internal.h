@@ -160,6 +160,7 @@ struct cpu {
 	uint8_t code_size; /* 2, 4, 8 */
 	bool paging;
 	bool shadow_sti, shadow_movss;
+	uint64_t after_sti; /* RIP behind the last STI that set no shadow: holds NMIs off there */
 	bool nmi_blocked;
 	bool unhalted;    /* a REQ_UNHALT came: the next HLT does not wait */
 	uint8_t activity; /* enum cpu_activity */
