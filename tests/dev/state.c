@@ -177,7 +177,7 @@ static void damaged(void)
 			for (unsigned i = 0; i < 100; i++)
 				bench_poke(b, rand);
 			advance(b, 10000000);
-			g_autoptr(GByteArray) again = bench_save(b);
+			g_byte_array_unref(bench_save(b));
 		}
 		bench_free(b);
 	}
