@@ -85,6 +85,6 @@ struct accel_local_ops {
 	void (*nmi)(struct vcpu *vcpu);
 	void (*init)(struct vcpu *vcpu);
 	void (*sipi)(struct vcpu *vcpu, uint8_t vector);
-	void (*unhalt)(struct vcpu *vcpu); /* ends HLT even with interrupts off; NULL: cannot */
+	void (*unhalt)(struct vcpu *vcpu);   /* ends HLT even with interrupts off; NULL: cannot */
 	bool (*has_work)(struct vcpu *vcpu); /* would run() do anything but report HALT */
 };

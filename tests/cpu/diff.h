@@ -49,7 +49,7 @@ struct diff_case {
 	bool repeats;    /* one instruction with a REP prefix */
 	struct diff_state start;
 	uint64_t fs_base, gs_base;
-	bool warm; /* ours: the data pages are in the TLB already */
+	bool warm;           /* ours: the data pages are in the TLB already */
 	const uint8_t *data; /* DIFF_DATA_SIZE bytes */
 };
 
