@@ -2,6 +2,7 @@
 /* Opens what a guest needs and writes its description (docs/lodge-vmm.8.md). */
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -313,6 +314,17 @@ static bool add_debug_log(struct guest *guest, const char *path, GError **error)
 
 /* --- The whole --- */
 
+/* Whom a machine that root starts becomes: the user that an installation made for it. Without one
+ * lodge-vmm takes `nobody`. */
+static void add_user(GString *json)
+{
+	const struct passwd *user = geteuid() == 0 ? getpwnam("lodge") : NULL;
+	if (user && user->pw_uid != 0 && user->pw_gid != 0) {
+		json_append_member_int(json, "uid", user->pw_uid);
+		json_append_member_int(json, "gid", user->pw_gid);
+	}
+}
+
 static bool add_scalars(struct guest *guest, const struct run_options *o, GError **error)
 {
 	GString *json = guest->json;
@@ -330,6 +342,7 @@ static bool add_scalars(struct guest *guest, const struct run_options *o, GError
 	json_append_member_int(json, "cpus", o->cpus);
 	json_append_member_string(json, "accel", o->accel);
 	json_append_member_string(json, "append", o->append);
+	add_user(json);
 	const struct {
 		const char *key;
 		bool value;

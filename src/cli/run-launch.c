@@ -175,7 +175,8 @@ static int exit_status(const struct launch *launch)
 		fprintf(stderr, "lodge: lodge-vmm could not be executed\n");
 		return EXIT_NOT_STARTED;
 	}
-	if (launch->told && WTERMSIG(status) == SIGKILL)
+	/* SIGTERM: it had not begun to watch for signals. */
+	if (launch->told && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM))
 		return EXIT_LEFT;
 	fprintf(stderr, "lodge: lodge-vmm was ended by signal %d (%s)%s\n", WTERMSIG(status),
 		strsignal(WTERMSIG(status)),
