@@ -23,7 +23,7 @@ struct chardev {
 	GMutex lock; /* fd, queue and sources; a leaf */
 	int fd;      /* the stream, -1: no peer */
 	int listener;
-	bool write_only; /* a regular file: nothing to read */
+	bool write_only;   /* a regular file: nothing to read */
 	GByteArray *queue; /* bytes the peer has not taken */
 	const struct char_front *front;
 	void *opaque;

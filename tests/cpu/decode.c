@@ -38,7 +38,8 @@ static char *hex(const uint8_t *bytes, unsigned count)
 
 /*
  * Where the two may differ, with the reason:
- *  - 0F A6 and A7, which are VIA's; 0F 1A and 1B, MPX to Zydis and NOP to the model;
+ *  - 0F 78 and 79, which are AMD's SSE4A; 0F A6 and A7, which are VIA's; 0F 1A and 1B, MPX to Zydis
+ * and NOP to the model;
  *  - VEX, EVEX, XOP, 3DNow: invalid on the model, whatever the bytes after say;
  *  - encodings that we take as an instruction of known length and refuse in the selector: Zydis
  *    refuses some at once, so only what both accept is compared.
@@ -46,7 +47,8 @@ static char *hex(const uint8_t *bytes, unsigned count)
 static bool comparable(const ZydisDecodedInstruction *zydis)
 {
 	if (zydis->opcode_map == ZYDIS_OPCODE_MAP_0F &&
-	    ((zydis->opcode & 0xfe) == 0xa6 || (zydis->opcode & 0xfe) == 0x1a))
+	    ((zydis->opcode & 0xfe) == 0x78 || (zydis->opcode & 0xfe) == 0xa6 ||
+	     (zydis->opcode & 0xfe) == 0x1a))
 		return false;
 	return zydis->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
 }
